@@ -1,0 +1,1 @@
+"""The root helpers of sockproxy: standard library only, one role a process."""

@@ -1,0 +1,109 @@
+"""Decide on a call and build what may go to the daemon; for a container's configuration, with the sibling helpers.
+
+Every function here raises Refused, Malformed, NotFound or Unavailable when the call may not go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from . import model, strict, wire
+from .call import Call
+from .caller import Caller
+from .context import Context
+from .errors import Malformed, NotFound, Refused, Unavailable
+from .loop import IN, Loop
+from .policy import Decision, Policy
+
+Fault = Refused | Malformed | NotFound | Unavailable
+FAULTS = (Refused, Malformed, NotFound, Unavailable)
+Query = list[tuple[str, str]]
+
+
+class Approval:
+    """Approve calls of one scope."""
+
+    def __init__(self, scope: str, loop: Loop, runtime: str) -> None:
+        self._scope, self._loop, self._runtime = scope, loop, runtime
+
+    async def call(
+        self, call: Call, who: Caller, decision: Decision, client: socket.socket
+    ) -> tuple[Query, bytes | None]:
+        """Check a call and build its query and body anew."""
+        context = _context(decision, who, call.operation.name)
+        body = strict.parse(call.body) if call.body else None
+        if context.operation == "ContainerCreate":
+            query, body = await self._create(call.query, body, context, client)
+        else:
+            query, body = model.approve(self._scope, context.operation, call.query, body, context)
+        return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+    async def _create(
+        self, query: Query, body: object, context: Context, client: socket.socket
+    ) -> tuple[Query, object]:
+        """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
+        parts = model.split(body)
+        for sibling in parts.keys() - {self._scope}:
+            parts[sibling] = await self._ask(sibling, parts[sibling], client)
+        query, own = model.approve(self._scope, context.operation, query, parts[self._scope], context)
+        return query, model.merge({**parts, self._scope: own})
+
+    async def _ask(self, sibling: str, part: object, client: socket.socket) -> object:
+        """Have a sibling approve its part, for the client whose socket it gets."""
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            channel.connect(f"{self._runtime}/helpers/{sibling}.sock")
+            wire.send(channel, wire.pack({"part": "ContainerCreate", "body": part}), [client.fileno()])
+            reply, _ = wire.unpack(await receive(self._loop, channel))
+        except (OSError, wire.WireError) as error:
+            raise Unavailable(f"the {sibling} helper is not there") from error
+        finally:
+            self._loop.close(channel)
+        if "body" not in reply:
+            raise _fault(reply)
+        return reply["body"]
+
+
+async def receive(loop: Loop, channel: socket.socket) -> bytes:
+    """Wait for a message that carries no descriptors."""
+    while True:
+        try:
+            message, fds = wire.receive(channel)
+        except BlockingIOError:
+            await loop.wait({channel.fileno(): IN})
+            continue
+        for fd in fds:
+            os.close(fd)
+        return message
+
+
+def part(scope: str, policy: Policy, who: Caller, header: dict[str, object]) -> dict[str, object]:
+    """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller."""
+    operation = str(header.get("part"))
+    try:
+        context = _context(policy.decide(who, operation), who, operation)
+        _, body = model.approve(scope, operation, [], header.get("body"), context)
+    except FAULTS as error:
+        return fault(error)
+    return {"body": body}
+
+
+def _context(decision: Decision, who: Caller, operation: str) -> Context:
+    if not decision.allowed:
+        raise Refused("", decision.why, at=decision.at)
+    return Context(decision.rules, who, operation, decision.role)
+
+
+def fault(error: Fault) -> dict[str, object]:
+    """Form the reply that says why a call does not go on."""
+    return {"error": error.status, "message": str(error), "at": error.at if isinstance(error, Refused) else ""}
+
+
+def _fault(reply: dict[str, object]) -> Fault:
+    """Turn a sibling's reply back into the fault that it was."""
+    why, at = str(reply.get("message")), str(reply.get("at", ""))
+    faults: dict[int, Fault] = {403: Refused("", why, at=at), 400: Malformed(why), 404: NotFound(why)}
+    status = reply.get("error")
+    return faults.get(status if isinstance(status, int) else 0, Unavailable(why))

@@ -1,0 +1,98 @@
+"""Keep memory, CPU time and processes of a container within the role's limits.
+
+A limit of None is no limit. Zero, where the API takes it for "no limit", becomes the role's number on create, and is
+left out of an update, where it means "as before".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from .context import Context
+from .walk import is_zero
+
+NANO = 1_000_000_000
+PERIOD = 100_000  # microseconds: the kernel's default period of the CPU quota
+Judge = Callable[[int | None, Context], int | None]
+
+
+def _refuse_over(value: int, limit: int, what: str, ctx: Context) -> None:
+    """Refuse a number above the limit; below zero is the API's word for "without limit"."""
+    if value < 0 or value > limit:
+        asked = "without limit" if value < 0 else str(value)
+        raise ctx.refusal(f"may not use {what} {asked} (allowed: up to {limit})", "limits")
+
+
+def _within(key: str, what: str, scale: int = 1) -> Judge:
+    def judge(value: int | None, ctx: Context) -> int | None:
+        limit = ctx.number("limits", key)
+        if limit is None:
+            return value
+        _refuse_over(value or 0, int(limit * scale), what, ctx)
+        return value or None
+
+    return judge
+
+
+def _or_limit(key: str, within: Judge) -> Judge:
+    def judge(value: int | None, ctx: Context) -> int | None:
+        limit = ctx.number("limits", key)
+        return within(value, ctx) or (value if limit is None else int(limit))
+
+    return judge
+
+
+memory = _within("memory", "memory")
+memory_or_limit = _or_limit("memory", memory)
+pids = _within("pids", "pids")
+pids_or_limit = _or_limit("pids", pids)
+cpus = _within("cpus", "nano CPUs", NANO)
+shm_size = _within("memory", "shared memory")
+
+
+def memory_swap(value: int, ctx: Context) -> int | None:
+    """Bound memory and swap together at twice the memory, which is what the daemon gives by itself."""
+    limit = ctx.number("limits", "memory")
+    if limit is None:
+        return value
+    _refuse_over(value, int(2 * limit), "memory and swap", ctx)
+    return value or None
+
+
+def cpus_or_limit(value: int | None, ctx: Context) -> int | None:
+    """Bound a new container's CPUs, unless its quota does (the daemon refuses both at once)."""
+    limit = ctx.number("limits", "cpus")
+    if limit is None or not is_zero(ctx.built.get("CpuQuota")):
+        return cpus(value, ctx)
+    # The daemon refuses more CPUs than the machine has; such a limit says nothing anyway.
+    return cpus(value, ctx) or (int(limit * NANO) if limit < (os.cpu_count() or 1) else value)
+
+
+def _period(ctx: Context) -> int:
+    period = ctx.built.get("CpuPeriod", ctx.built.get("cpuperiod"))
+    return period if isinstance(period, int) else 0
+
+
+def cpu_quota(value: int | None, ctx: Context) -> int | None:
+    """Bound a new container's quota; a period without a quota gets the limit's."""
+    limit = ctx.number("limits", "cpus")
+    if limit is None:
+        return value
+    _refuse_over(value or 0, int(limit * (_period(ctx) or PERIOD)), "a CPU quota of", ctx)
+    return value or int(limit * _period(ctx)) or None
+
+
+def cpu_quota_or_limit(value: int | None, ctx: Context) -> int | None:
+    """Bound a build step's quota; it has no other way to say it."""
+    limit = ctx.number("limits", "cpus")
+    return cpu_quota(value, ctx) or (value if limit is None else int(limit * PERIOD))
+
+
+def cpu_quota_update(value: int, ctx: Context) -> int | None:
+    """Bound a quota together with its period: over a period set earlier it could be any number of CPUs."""
+    if ctx.number("limits", "cpus") is None:
+        return value
+    if (value != 0) != (_period(ctx) != 0):
+        raise ctx.refusal("may change quota and period only together (allowed: both, or NanoCpus alone)", "limits")
+    return cpu_quota(value, ctx)

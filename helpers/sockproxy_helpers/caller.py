@@ -1,0 +1,123 @@
+"""Learn from the kernel who is at the other end of a client's connection.
+
+SECURITY: what is decided here is decided from the kernel's own record of the peer (SO_PEERCRED: the credentials at the
+time of connect) and from the host's account database, never from a word of the front's. The front hands the sockets to
+the root helpers, so a helper first makes sure that the socket is a connection accepted from our own listener: other
+sockets have "peers" too, and root is the peer of many.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import struct
+import time
+
+from .errors import Refused
+
+PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
+CACHE_SECONDS = 5.0  # a person put in a group gets in within seconds; a directory server is not asked for every call
+CACHE_ENTRIES = 4096
+
+# 65534 stands for every uid that has no number in our user namespace (/proc/sys/fs/overflowuid), and 2**32-1 for none:
+# neither tells people apart, so neither is anybody.
+NOBODY = (65534, 0xFFFFFFFF)
+
+_accounts: dict[int, tuple[float, str, tuple[str, ...], str]] = {}
+
+
+class Caller:
+    """Name the person behind a connection.
+
+    Invariant: `user` is "" for a uid that no account has; then `groups` is empty and `home` is "".
+    """
+
+    __slots__ = ("gid", "groups", "home", "pid", "uid", "user")
+
+    def __init__(self, uid: int, gid: int, pid: int, user: str, groups: list[str], home: str) -> None:
+        self.uid, self.gid, self.pid = uid, gid, pid
+        self.user, self.groups, self.home = user, groups, home
+
+
+def from_socket(sock: socket.socket) -> Caller:
+    """Identify the peer of a connected AF_UNIX socket.
+
+    The `gid` and `pid` are the process's; `groups` are those of the account (primary and supplementary, as the host's
+    NSS has them now), since a long-lived process keeps groups that the person lost.
+
+    Raises:
+        OSError: not a socket.
+    """
+    pid, uid, gid = PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEERCRED.size))
+    user, groups, home = account(uid)
+    return Caller(uid, gid, pid, user, list(groups), home)
+
+
+def account(uid: int) -> tuple[str, tuple[str, ...], str]:
+    """Look up name, groups and home of a uid, at most every `CACHE_SECONDS`."""
+    now = time.monotonic()
+    known = _accounts.get(uid)
+    if known is None or known[0] <= now:
+        if len(_accounts) >= CACHE_ENTRIES:
+            _accounts.clear()
+        known = _accounts[uid] = (now + CACHE_SECONDS, *_look_up(uid))
+    return known[1:]
+
+
+def _look_up(uid: int) -> tuple[str, tuple[str, ...], str]:
+    if uid in NOBODY:
+        return "", (), ""
+    try:
+        entry = pwd.getpwuid(uid)
+        gids = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    except (KeyError, OSError):  # no such account, or the directory does not answer: unknown, therefore without access
+        return "", (), ""
+    groups = [name for name in map(_group_name, gids) if name]
+    return entry.pw_name, tuple(dict.fromkeys(groups)), entry.pw_dir
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OSError):
+        return ""
+
+
+def verify_client(sock: socket.socket, listen_path: str) -> None:
+    """Check that an untrusted front's socket is a connection that was accepted from our listener.
+
+    Each line closes one way to show somebody else's credentials. What the lines can not tell apart is a stream
+    socketpair of root's making that the front binds to the same path in a mount namespace of its own: so the front is
+    never given one, and may make no namespaces.
+
+    Args:
+        listen_path: the path that users connect to, as it was bound.
+
+    Raises:
+        Refused: it is something else.
+    """
+    try:
+        if _option(sock, socket.SO_DOMAIN) != socket.AF_UNIX:
+            raise _refused("not an AF_UNIX socket")
+        if _option(sock, socket.SO_TYPE) != socket.SOCK_STREAM:
+            raise _refused("not a stream socket")
+        if _option(sock, socket.SO_ACCEPTCONN):
+            raise _refused("a listening socket")  # its "peer" is whoever called listen(): root
+        if sock.getsockname() != listen_path:
+            raise _refused("not accepted from our listener")  # a socketpair, or another service's connection
+        # A client's end can be bound to the same text in another mount namespace; then the peer is the service it
+        # connected to, perhaps root's. A service has a name. People's clients do not bind theirs.
+        if sock.getpeername() != "":
+            raise _refused("not the accepting end, or a client with an address of its own")
+    except OSError as error:  # getpeername of one that was never connected
+        raise _refused(f"not a connected socket: {error.strerror}") from error
+
+
+def _option(sock: socket.socket, option: int) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, option)
+
+
+def _refused(why: str) -> Refused:
+    return Refused("", f"the connection handed over is no client's: {why}")

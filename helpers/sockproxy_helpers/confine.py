@@ -1,0 +1,64 @@
+"""Give up, for ever, what a helper never needs: writing or making files, running programs, TCP, signals to others.
+
+Capabilities and new privileges are gone before Python starts (see the process table of `sockproxy up`, or the unit).
+But uid 0 owns the system's files, and needs no capability to write what it owns: Landlock takes that away too
+(landlock(7)). Opening the daemon's socket, reading the account database and loading its modules stay possible.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on every architecture
+_VERSION = 1  # flag: tell the ABI
+_SET_NO_NEW_PRIVS = 38
+
+# Bits of LANDLOCK_ACCESS_FS_*: all but READ_FILE and READ_DIR, as many as the ABI knows.
+_EXECUTE, _WRITE = 1 << 0, 1 << 1
+_REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
+_REFER, _TRUNCATE, _IOCTL_DEV = (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)
+_TCP = (4, 0b11)  # bind and connect
+_SCOPES = (6, 0b10)  # signals to processes outside; abstract sockets stay: a notify socket may be one
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+def confine() -> int:
+    """Confine this process; no rule allows anything of what the ruleset handles.
+
+    Returns:
+        The kernel's Landlock ABI; 0 where it has none (before 5.13, or switched off) and nothing was confined.
+
+    Raises:
+        OSError: the kernel has it and refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    abi: int = libc.syscall(ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
+    if abi < 1:
+        return 0
+    fs = (
+        _EXECUTE
+        | _WRITE
+        | _REMOVE_AND_MAKE
+        | sum(bits for since, bits in (_REFER, _TRUNCATE, _IOCTL_DEV) if abi >= since)
+    )
+    ruleset = _Ruleset(fs, _TCP[1] if abi >= _TCP[0] else 0, _SCOPES[1] if abi >= _SCOPES[0] else 0)
+    size = 24 if abi >= _SCOPES[0] else 16 if abi >= _TCP[0] else 8
+    fd = libc.syscall(ctypes.c_long(_CREATE_RULESET), ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0))
+    _check(fd)
+    try:
+        _check(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _check(libc.syscall(ctypes.c_long(_RESTRICT_SELF), ctypes.c_int(fd), ctypes.c_uint32(0)))
+    finally:
+        os.close(fd)
+    return abi
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

@@ -1,0 +1,65 @@
+"""Carry what the rules of the body models judge by: who asks, for what, and what that person's role allows."""
+
+from __future__ import annotations
+
+from .caller import Caller
+from .errors import Refused
+
+
+class Context:
+    """Hold one call's caller, operation and policy rules.
+
+    Attributes:
+        path: the field under judgement, as a person would write it ("HostConfig.Privileged").
+        built: what was built so far of the object around it: a rule may look at the rows above its own.
+    """
+
+    __slots__ = ("built", "caller", "operation", "path", "role", "rules")
+
+    def __init__(self, rules: dict[str, tuple[object, str]], caller: Caller, operation: str, role: str = "") -> None:
+        self.rules, self.caller, self.operation, self.role = rules, caller, operation, role
+        self.path = ""
+        self.built: dict[str, object] = {}
+
+    def rule(self, name: str) -> object:
+        """Look up a rule's value.
+
+        Raises:
+            Refused: the policy does not have it; what is not said is not allowed.
+        """
+        if name not in self.rules:
+            raise Refused(self.path, f"the policy says nothing about {name}", name)
+        return self.rules[name][0]
+
+    def flag(self, name: str) -> bool:
+        """Look up a rule that is true or false."""
+        return self.rule(name) is True
+
+    def names(self, name: str) -> list[str]:
+        """Look up a rule that is a list of words."""
+        value = self.rule(name)
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+    def number(self, name: str, key: str) -> int | float | None:
+        """Look up a number in a rule that is a map; None means without limit, and has to be written out.
+
+        Raises:
+            Refused: it is neither.
+        """
+        value = self.rule(name)
+        found: object = value.get(key, "") if isinstance(value, dict) else ""
+        if found is None or (isinstance(found, (int, float)) and found is not True):
+            return found
+        raise Refused(self.path, f"the policy says nothing about {name}.{key}", name)
+
+    def refusal(self, why: str, rule: str = "", at: str = "") -> Refused:
+        """Form the refusal of the field under judgement.
+
+        Args:
+            why: goes on from "role developer"; what would be allowed stands in parentheses at its end.
+            rule: the policy rule that forbids it; "" when none could allow it.
+            at: what within the field, appended to its path: "[2]", ".Source".
+        """
+        who = f"role {self.role}" if self.role else "your role"
+        line = self.rules[rule][1] if rule in self.rules else ""
+        return Refused(self.path + at, f"{who} {why}" if rule else why, rule, line)

@@ -1,0 +1,272 @@
+"""Carry one approved call to the daemon, and its answer back to the client.
+
+A small, complete answer goes to the front in one message and the front writes it. All else (large answers, streams,
+upgrades, uploads) passes between the client's own socket and the daemon's here, and the front is told when it is over.
+The client's socket belongs to the helper from the call's message until the last one: the front reads nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from . import wire
+from .call import Call
+from .chunks import Chunks
+from .daemon import RECEIVE, Daemon, Response, request_head
+from .errors import Malformed, Unavailable
+from .loop import ERR, HUP, IN, RDHUP, Loop, Want
+from .relay import Broken, Chunked, Flow, Raw, step, wanted
+
+INLINE = wire.INLINE - 1024  # what is left of a message for the answer
+
+
+class Gone(Exception):
+    """Report that nobody waits for the answer any more: the client left, or the front cancelled."""
+
+
+class Exchange:
+    """Run one call.
+
+    Attributes:
+        status: of the answer; 0 while there is none.
+        sent: the client may have got bytes of an answer, so that it can't get another.
+        keep: the client's connection can carry a further request.
+        left_over: bytes of the client's behind this request.
+    """
+
+    def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
+        self._loop, self._channel, self._client, self._daemon, self._call = loop, channel, client, daemon, call
+        self._upload: Flow | None = None
+        self._half_closed = False
+        self.status = self.bytes_in = self.bytes_out = 0
+        self.sent = self.keep = False
+        self.left_over = b""
+
+    async def run(self, query: list[tuple[str, str]], body: bytes | None) -> bytes:
+        """Send the request, relay the answer.
+
+        Args:
+            query, body: as the model built them.
+
+        Returns:
+            The whole answer for the front to write; empty when it went to the client's socket.
+
+        Raises:
+            Unavailable: the daemon is gone; if `sent`, in the middle of its answer.
+            Malformed: the client's upload is.
+            Gone: the client is gone.
+        """
+        call = self._call
+        operation = call.operation
+        fields = call.fields()
+        if body is not None:
+            fields += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        elif call.upload is None and operation.method in ("POST", "PUT"):
+            fields.append(("Content-Length", "0"))
+        target = operation.target(call.version, call.variables, query)
+        await self._daemon.send(request_head(operation.method, target, call.minor, fields) + (body or b""))
+        try:
+            self._begin_upload()
+            response = await self._response()
+            self.status = response.status
+            if response.status == 101 or (response.status == 200 and _raw(response, call)):
+                return await self._tunnel(response)
+            return await self._answer(response)
+        except BaseException:
+            self._daemon.close()
+            raise
+        finally:
+            if self._upload:
+                self.bytes_in = self._upload.count
+                self._upload.close()
+
+    def _begin_upload(self) -> None:
+        call, daemon = self._call, self._daemon.sock
+        if call.upload is None or daemon is None:
+            return
+        try:
+            if call.expect and not call.early:
+                self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if isinstance(call.upload, int):
+                self._upload = Raw(self._client, daemon, call.early, call.upload)
+            else:
+                self._upload = Chunked(self._client, daemon, call.early)
+        except Broken as error:
+            raise Malformed(f"malformed body: {error}") from error
+        except OSError as error:
+            raise Gone("the client left") from error
+
+    async def _response(self) -> Response:
+        """Read the answer's head, while the upload goes on."""
+        while (response := self._daemon.take_head(self._call.operation.method)) is None:
+            await self._receive()
+        if response.status == 101 and self._call.operation.response != "hijack":
+            raise Unavailable("the Docker daemon upgraded a connection unasked")
+        return response
+
+    async def _receive(self) -> None:
+        sock = self._daemon.sock
+        assert sock is not None
+        if sock.fileno() not in await self._wait([], {sock.fileno(): IN}):
+            return
+        try:
+            data = sock.recv(RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            raise Unavailable("the Docker daemon closed the connection")
+        self._daemon.received += data
+
+    async def _wait(self, flows: list[Flow], more: Want) -> Want:
+        """Wait for the daemon, step the flows and the upload, and watch for client and front to leave."""
+        client, channel = self._client.fileno(), self._channel.fileno()
+        upload = [self._upload] if self._upload and not self._upload.done else []
+        want = wanted(flows + upload)
+        for fd, mask in more.items():
+            want[fd] = want.get(fd, 0) | mask
+        want[channel] = RDHUP
+        want[client] = want.get(client, 0) | (0 if self._half_closed else RDHUP)
+        events = await self._loop.wait(want)
+        if channel in events:
+            raise Gone("the front cancelled")
+        if events.get(client, 0) & (HUP | ERR):
+            raise Gone("the client left")
+        self._step_upload(upload, events)
+        if events.get(client, 0) & RDHUP:
+            self._half_closed = True
+        if self._half_closed and self._daemon.sock and not (self._upload and not self._upload.done):
+            # dockerd takes a half-close for a cancellation and ends the answer: leave that to it.
+            _shutdown(self._daemon.sock)
+        step(flows, events)
+        return events
+
+    def _step_upload(self, upload: list[Flow], events: Want) -> None:
+        try:
+            step(upload, events)
+        except Broken as error:
+            if error.sock is self._client:
+                raise Malformed(f"malformed body: {error}") from error
+            upload[0].done = True  # the daemon takes no more: it has answered, or is about to
+
+    async def _answer(self, response: Response) -> bytes:
+        """Pass an ordinary answer."""
+        early, chunks = self._daemon.received, Chunks() if response.chunked else None
+        if response.length is not None and response.length <= INLINE:
+            while len(early) < response.length:
+                await self._receive()
+            end, whole = response.length, True
+        else:
+            end = _feed(chunks, early) if chunks else len(early)
+            whole = chunks is not None and chunks.done and end <= INLINE
+        if not whole:
+            return await self._stream(response, bytes(early[:end]), chunks)
+        answer = response.head(self._call.request_id, self._finish(response)) + early[:end]
+        self._release(left_over=len(early) > end)
+        self.bytes_out = len(answer)
+        return answer
+
+    async def _stream(self, response: Response, early: bytes, chunks: Chunks | None) -> bytes:
+        daemon = self._daemon.sock
+        assert daemon is not None
+        prefix = response.head(self._call.request_id, response.close)
+        flow: Flow
+        if chunks:
+            flow = Chunked(daemon, self._client, prefix + early, chunks)
+        else:
+            flow = Raw(daemon, self._client, early, response.length, prefix)
+        self._announce()
+        try:
+            while not flow.done:
+                await self._wait([flow], {})
+        except Broken as error:
+            if error.sock is daemon:
+                raise Unavailable(f"the Docker daemon answered malformed HTTP: {error}") from error
+            raise Gone("the client left") from error
+        finally:
+            self.bytes_out = flow.count
+            flow.close()
+        if not flow.complete:
+            raise Unavailable("the Docker daemon broke off its answer")
+        self._finish(response)
+        self._release(left_over=bool(flow.left_over))
+        return b""
+
+    async def _tunnel(self, response: Response) -> bytes:
+        """Pass bytes both ways until both have ended, half-closes included."""
+        daemon, client = self._daemon.sock, self._client
+        assert daemon is not None
+        up = Raw(client, daemon, self._call.early, None)
+        down = Raw(daemon, client, bytes(self._daemon.received), None, response.head(self._call.request_id, False))
+        self._announce()
+        try:
+            await self._pump(up, down, client, daemon)
+        finally:
+            self.bytes_in, self.bytes_out = up.count, down.count
+            up.close()
+            down.close()
+            self._daemon.close()
+        return b""
+
+    async def _pump(self, up: Raw, down: Raw, client: socket.socket, daemon: socket.socket) -> None:
+        while not (up.done and down.done):
+            # An end that is still read tells its close by itself; watched for HUP too, it would never let the loop rest
+            # while the other end is slow.
+            ended = {sock.fileno(): 0 for sock, flow in ((client, up), (daemon, down)) if flow.done}
+            want = ended | wanted([up, down]) | {self._channel.fileno(): RDHUP}
+            events = await self._loop.wait(want)
+            if self._channel.fileno() in events:
+                raise Gone("the front cancelled")
+            was = up.done, down.done
+            try:
+                step([up, down], events)
+            except Broken as error:
+                if error.sock is client:
+                    return
+                up.done = up.complete = True  # the daemon reads no more; what it still has to say is passed
+            for flow, before in ((up, was[0]), (down, was[1])):
+                if flow.done and not before:
+                    if not flow.complete:
+                        return  # a reset: what was cut off must not look whole
+                    _shutdown(flow.sink)  # stdin has ended, or output; the other way goes on
+            # A full close of either end: nobody is left to pass the other way to.
+            if (was[0] and events.get(client.fileno(), 0) & HUP) or (was[1] and events.get(daemon.fileno(), 0) & HUP):
+                return
+
+    def _announce(self) -> None:
+        """Tell the front that from here on the client gets bytes that are not the front's."""
+        self.sent = True
+        wire.send(self._channel, wire.pack({"sent": True}), [])
+
+    def _finish(self, response: Response) -> bool:
+        """Settle whether the client's connection can go on; tell whether the answer must say that it can't."""
+        upload = self._upload
+        self.left_over = upload.left_over if upload else self._call.early
+        self.keep = not response.close and not self._half_closed and (upload is None or upload.complete)
+        return not self.keep
+
+    def _release(self, left_over: bool) -> None:
+        """Keep the daemon's connection for the next call if it is clean."""
+        if left_over or not self.keep:
+            self._daemon.close()
+        self._daemon.received.clear()
+
+
+def _raw(response: Response, call: Call) -> bool:
+    """Tell whether a 200 of a hijack operation is the raw stream: attach and exec without an upgrade."""
+    return call.operation.response == "hijack" and response.length is None and not response.chunked
+
+
+def _feed(chunks: Chunks, data: bytearray) -> int:
+    try:
+        return chunks.feed(memoryview(bytes(data)))
+    except ValueError as error:
+        raise Unavailable(f"the Docker daemon answered malformed HTTP: {error}") from error
+
+
+def _shutdown(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # it has gone already: the next event says so

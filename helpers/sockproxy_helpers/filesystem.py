@@ -1,0 +1,110 @@
+"""Judge the fields of images, builds and volumes; a container's mounts are judged in `mounts`."""
+
+from __future__ import annotations
+
+import re
+
+from . import bounds, mounts, rules
+from .context import Context
+from .errors import Malformed
+from .fields import Rules
+from .operations import NAME
+from .rules import needs, network_mode, only
+from .strict import show
+
+_INSTRUCTION = re.compile(r"\s*(?:ONBUILD\s+)?([A-Za-z]+)(?:\s+(.*))?", re.IGNORECASE)
+_KEY = r"[A-Za-z0-9_./:-]+"
+_PAIR = rf"""(?:({_KEY})|"({_KEY})"|'({_KEY})')=(?:"[^"\\]*"|'[^'\\]*'|[^\s"'\\]*)"""
+_PAIRS = re.compile(rf"{_PAIR}(?:\s+{_PAIR})*\s*")
+_OLD_PAIR = re.compile(rf"({_KEY})\s+[^\\]*")
+_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
+
+
+def changes(value: list[str], ctx: Context) -> list[str]:
+    """Keep our labels out of Dockerfile instructions, by reading LABEL more strictly than the daemon does."""
+    for change in value:
+        for line in change.splitlines():
+            _change(line, ctx)
+    return value
+
+
+def _change(line: str, ctx: Context) -> None:
+    match = _INSTRUCTION.fullmatch(line)
+    if line.strip() and (not match or line.rstrip().endswith(("\\", "`"))):
+        raise Malformed(f"{ctx.path}: {show(line)} is not one Dockerfile instruction on a line of its own")
+    if not match or match[1].upper() != "LABEL":
+        return
+    rest = match[2] or ""
+    old = _OLD_PAIR.fullmatch(rest)
+    if old:
+        keys = [old[1]]
+    elif _PAIRS.fullmatch(rest):
+        keys = ["".join(found) for found in re.findall(_PAIR, rest)]
+    else:
+        raise ctx.refusal(
+            'a LABEL that is not plain (allowed: LABEL key=value key2="a value", without \\ or $ in keys)'
+        )
+    for key in keys:
+        rules.refuse_label(key, ctx)
+
+
+def builder(value: str, ctx: Context) -> str:
+    """Allow the classic builder."""
+    if value == "2":
+        raise ctx.refusal("BuildKit is not served yet (allowed: the classic builder, DOCKER_BUILDKIT=0 docker build)")
+    if value not in ("", "1"):
+        raise Malformed(f"{ctx.path}: {show(value)} is no builder")
+    return value
+
+
+def platform(value: object, ctx: Context) -> object:
+    """Make sure that a platform is one: its fields have dots in their names, so they can't be rows."""
+    if not isinstance(value, dict) or not value.keys() <= set(_PLATFORM):
+        raise Malformed(f"{ctx.path}: not a platform (allowed: an object with {', '.join(_PLATFORM)})")
+    for item in value.values():
+        words = item if isinstance(item, list) else [item]
+        if not all(isinstance(word, str) for word in words):
+            raise Malformed(f"{ctx.path}: a platform has strings only")
+    return value
+
+
+def platforms(value: list[object], ctx: Context) -> list[object]:
+    """Judge several platforms."""
+    return [platform(item, ctx) for item in value]
+
+
+def volume_name(value: str, ctx: Context) -> str:
+    """Allow the Engine's grammar of volume names; "" lets the daemon choose one."""
+    if value and not NAME.fullmatch(value):
+        raise Malformed(f"{ctx.path}: {show(value)} is not a name (allowed: letters, digits, _ . -)")
+    return value
+
+
+RULES: Rules = {
+    "binds": mounts.binds,
+    "build_network": network_mode,
+    "builder": builder,
+    "cgroup_parent": rules.cgroup_parent,
+    "changes": changes,
+    "cpu_quota_or_limit": bounds.cpu_quota_or_limit,
+    "driver_options": rules.driver_options,
+    "from_src": only(("", "-"), "fetch", "let the daemon fetch a URL"),
+    "ignored": rules.ignored,
+    "isolation": rules.isolation,
+    "labels": rules.labels,
+    "memory_or_limit": bounds.memory_or_limit,
+    "memory_swap": bounds.memory_swap,
+    "mount_points": mounts.mount_points,
+    "mounts": mounts.mounts,
+    "platform": platform,
+    "platforms": platforms,
+    "propagation": mounts.propagation,
+    "remote": needs("fetch", "let the daemon fetch a build context: send it"),
+    "security_options": needs("security_options", "set security options"),
+    "shm_size": bounds.shm_size,
+    "storage_opt": mounts.storage_opt,
+    "volume_driver": only(("", "local"), "driver_options", "choose this volume driver"),
+    "volume_name": volume_name,
+    "volumes_from": needs("foreign_containers", "use the volumes of another container"),
+    "working_dir": rules.working_dir,
+}

@@ -1,0 +1,123 @@
+"""Judge what a container may see of the host's files, in each syntax that the API has for it.
+
+SECURITY: this compares text only. What a path leads to when the container starts is the kernel's to say; the binds
+helper will open it with the caller's own rights.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .context import Context
+from .errors import Malformed
+from .operations import NAME
+from .rules import only
+from .strict import show
+
+_ODD = re.compile(r"[\x00-\x1f\x7f]")
+_FREE_MODES = ("rw", "ro", "nocopy", "private", "rprivate", "consistent", "cached", "delegated", "default")
+
+propagation = only(("", "private", "rprivate"), "security_options", "share mounts with the host")
+
+
+def _place(source: str, writable: bool, ctx: Context, at: str) -> str:
+    """Allow a source at or below one of the role's places.
+
+    Returns:
+        The path without doubled, final and "." parts.
+    """
+    parts = [part for part in source.split("/") if part not in ("", ".")]
+    if not source.startswith("/") or ".." in parts or _ODD.search(source):
+        raise Malformed(f"{ctx.path}{at}: {show(source)} is not an absolute path without ..")
+    places = list(_places(ctx))
+    for path, mode in places:
+        if parts[: len(path)] == path and (mode == "rw" or not writable):
+            return "/" + "/".join(parts)
+    allowed = ", ".join(f"/{'/'.join(path)} {mode}" for path, mode in places) or "no host paths, named volumes"
+    mode = "rw" if writable else "ro"
+    raise ctx.refusal(f"may not bind {show('/' + '/'.join(parts))} {mode} (allowed: {allowed})", "binds", at)
+
+
+def _places(ctx: Context) -> list[tuple[list[str], str]]:
+    """List the role's places as parts of paths. A home at / or nowhere is nobody's own."""
+    binds = ctx.rule("binds")
+    found = []
+    for bind in binds if isinstance(binds, list) else []:
+        path, mode = str(bind["path"]), str(bind["mode"])
+        if path == "{home}":
+            path = ctx.caller.home
+            if not path.startswith("/") or not path.strip("/") or ".." in path.split("/"):
+                continue
+        found.append(([part for part in path.split("/") if part not in ("", ".")], mode))
+    return found
+
+
+def binds(value: list[str], ctx: Context) -> list[str]:
+    """Judge `SOURCE:TARGET[:MODES]`, `VOLUME:TARGET[:MODES]` and `TARGET`."""
+    return [_bind(text, ctx, f"[{index}]") for index, text in enumerate(value)]
+
+
+def _bind(text: str, ctx: Context, at: str) -> str:
+    parts = text.split(":")
+    target = parts[min(1, len(parts) - 1)]
+    if len(parts) > 3 or not target.startswith("/") or _ODD.search(text):
+        raise Malformed(f"{ctx.path}{at}: {show(text)} is not SOURCE:/TARGET:MODE")
+    if len(parts) == 1:
+        return text
+    modes = parts[2].split(",") if len(parts) == 3 else []
+    for mode in modes:
+        if mode not in _FREE_MODES and not ctx.flag("security_options"):
+            allowed = ", ".join(_FREE_MODES)
+            raise ctx.refusal(f"may not use the mode {show(mode)} (allowed: {allowed})", "security_options", at)
+    return ":".join([_source(parts[0], "ro" not in modes, ctx, at), *parts[1:]])
+
+
+def _source(source: str, writable: bool, ctx: Context, at: str) -> str:
+    if source.startswith("/"):
+        return _place(source, writable, ctx, at)
+    if not NAME.fullmatch(source):
+        raise Malformed(f"{ctx.path}{at}: {show(source)} is neither an absolute path nor the name of a volume")
+    return source
+
+
+def mounts(value: list[dict[str, object]], ctx: Context) -> list[dict[str, object]]:
+    """Judge mounts by their type; the rows below judge their options."""
+    for index, mount in enumerate(value):
+        source, at = str(mount.get("Source", "")), f"[{index}]"
+        kind = mount.get("Type", "")
+        if kind == "bind":
+            mount["Source"] = _place(source, _is_writable(mount, ctx), ctx, at + ".Source")
+        elif kind == "volume":
+            if source and not NAME.fullmatch(source):
+                raise Malformed(f"{ctx.path}{at}.Source: {show(source)} is not the name of a volume")
+        elif kind == "tmpfs":
+            if source:
+                raise Malformed(f"{ctx.path}{at}.Source: a tmpfs has none")
+        elif kind != "image":
+            raise ctx.refusal(
+                f"mounts of type {show(str(kind))} (allowed: bind, volume, tmpfs, image)", at=f"{at}.Type"
+            )
+    return value
+
+
+def _is_writable(mount: dict[str, object], ctx: Context) -> bool:
+    """Tell whether any of a bind could be written: the mounts below it stay so when read-only is not recursive."""
+    options = mount.get("BindOptions")
+    shallow = isinstance(options, dict) and options.get("ReadOnlyNonRecursive") is True
+    return mount.get("ReadOnly") is not True or shallow
+
+
+def mount_points(value: dict[str, object], ctx: Context) -> dict[str, object]:
+    """Make sure that the keys are paths in the container."""
+    for path in value:
+        if not path.startswith("/"):
+            raise Malformed(f"{ctx.path}: {show(path)} is not an absolute path")
+    return value
+
+
+def storage_opt(value: dict[str, str], ctx: Context) -> dict[str, str]:
+    """Allow to bound the size of the container's own files."""
+    for key in value:
+        if key != "size" and not ctx.flag("driver_options"):
+            raise ctx.refusal(f"may not set {show(key)} (allowed: size)", "driver_options")
+    return value

@@ -1,0 +1,138 @@
+"""Hand records to the audit writer, and hold its word before a call goes on.
+
+One SEQPACKET connection a helper; the writer acknowledges in order, so the order of what was sent is all the state
+there is. What the daemon has already done (an outcome) is kept until the writer has it, also across its restart.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import deque
+
+from .errors import Unavailable
+from .loop import IN, OUT, Loop, Task
+
+TIMEOUT = 5.0  # seconds for an acknowledgement; a writer that hangs is as good as gone
+UNRECORDED = "the audit record cannot be written, and nothing is done unrecorded"
+LIMIT = 64 * 1024  # bytes of a record that the writer takes
+OUTCOMES = 10_000  # kept while the writer is away; more than that and calls are refused
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
+
+class _Entry:
+    """Hold a record, and the task that waits for its acknowledgement (None for an outcome)."""
+
+    __slots__ = ("acknowledged", "message", "task")
+
+    def __init__(self, message: bytes, task: Task | None) -> None:
+        self.message, self.task = message, task
+        self.acknowledged = False
+
+
+class Recorder:
+    """Send records.
+
+    Invariant: `_sent` holds, in order, what this connection sent and the writer has not acknowledged; `_queue` what
+    follows: little with a connection, whose buffer is full then, and the outcomes to be sent again without one.
+    """
+
+    def __init__(self, loop: Loop, path: str) -> None:
+        self._loop, self._path = loop, path
+        self._sock: socket.socket | None = None
+        self._reader: Task | None = None
+        self._sent: deque[_Entry] = deque()
+        self._queue: deque[_Entry] = deque()
+
+    async def intent(self, record: dict[str, object]) -> None:
+        """Record what is about to be done, or was refused, and wait until the writer has it.
+
+        Raises:
+            Unavailable: it could not be recorded, so it must not be done.
+        """
+        entry = _Entry(self._encode(record), self._loop.current)
+        if len(entry.message) > LIMIT:
+            raise Unavailable("the audit record of this request is too large", 503)
+        if len(self._queue) >= OUTCOMES or not self._connect():
+            raise Unavailable(UNRECORDED, 503)
+        self._queue.append(entry)
+        self._flush()
+        await self._loop.wait({}, TIMEOUT)
+        if not entry.acknowledged:
+            if entry in self._sent or entry in self._queue:  # no answer, no end of the connection: the writer hangs
+                self._drop()
+            raise Unavailable(UNRECORDED, 503)
+
+    def outcome(self, record: dict[str, object]) -> None:
+        """Record what became of a call, without waiting."""
+        if len(self._queue) < OUTCOMES:
+            self._queue.append(_Entry(self._encode(record), None))
+        if self._connect():
+            self._flush()
+
+    def _encode(self, record: dict[str, object]) -> bytes:
+        return _ENCODER.encode({"v": 1, **record}).encode("ascii")
+
+    def _connect(self) -> bool:
+        """Tell whether there is a connection, after trying."""
+        if self._sock is None:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            try:
+                sock.connect(self._path)
+            except OSError:
+                sock.close()
+                return False
+            self._sock = sock
+            self._reader = self._loop.spawn(self._read(sock))
+        return True
+
+    def _flush(self) -> None:
+        """Send what waits; a full buffer leaves the rest to the reader, which then waits for room too."""
+        assert self._sock is not None
+        while self._queue:
+            try:
+                self._sock.send(self._queue[0].message)
+            except BlockingIOError:
+                assert self._reader is not None
+                self._loop.wake(self._reader)
+                return
+            except OSError:
+                self._drop()
+                return
+            self._sent.append(self._queue.popleft())
+
+    async def _read(self, sock: socket.socket) -> None:
+        """Take acknowledgements until the connection ends."""
+        while self._sock is sock:
+            try:
+                answer = sock.recv(4096)
+            except BlockingIOError:
+                await self._loop.wait({sock.fileno(): IN | OUT if self._queue else IN})
+                if self._sock is sock:
+                    self._flush()
+                continue
+            except OSError:
+                answer = b""
+            if not answer or not self._sent:
+                self._drop()
+                return
+            entry = self._sent.popleft()
+            entry.acknowledged = answer.startswith(b'{"seq":')
+            if entry.task:
+                self._loop.wake(entry.task)
+            elif not entry.acknowledged:  # a full disk, perhaps: once more on the next connection
+                self._sent.appendleft(entry)
+                self._drop()
+                return
+
+    def _drop(self) -> None:
+        """End the connection: who waits is refused, outcomes are kept for the next one."""
+        if self._sock is not None:
+            self._loop.close(self._sock)
+            self._sock = None
+        entries = [*self._sent, *self._queue]
+        self._sent.clear()
+        self._queue = deque([entry for entry in entries if not entry.task][:OUTCOMES])
+        for entry in entries:
+            if entry.task:
+                self._loop.wake(entry.task)

@@ -1,0 +1,225 @@
+"""Move bodies and streams between the client's and the daemon's sockets.
+
+What passes here is never interpreted, but for the sizes of chunks: a raw flow goes by splice, through a pipe that is
+taken from a pool only while bytes are in it, so that an idle stream costs no buffer. A flow is stepped when its
+descriptor is ready and never waits itself; `run` waits for all flows of a call at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from . import pipes
+from .chunks import Chunks
+from .loop import IN, OUT, Want
+
+BUDGET = 8  # pipe fills a step, so that one bulk stream does not starve the others
+RECEIVE = 65536
+
+
+class Broken(Exception):
+    """Report that a sink or a source is gone, or that a body broke its framing."""
+
+    def __init__(self, sock: socket.socket, why: str) -> None:
+        super().__init__(why)
+        self.sock = sock
+
+
+class Flow:
+    """Pass bytes one way.
+
+    Attributes:
+        done: the flow has ended, all its bytes are in the sink.
+        complete: it ended where it should.
+        count: bytes passed.
+        left_over: what was read of the source after the flow's end.
+
+    Invariant: `_pending` holds what was read and not yet written; while it does, nothing more is read.
+    """
+
+    __slots__ = ("_blocked", "_pending", "complete", "count", "done", "left_over", "sink", "source")
+
+    def __init__(self, source: socket.socket, sink: socket.socket, initial: bytes) -> None:
+        self.source, self.sink = source, sink
+        self._pending = memoryview(initial)
+        self._blocked = bool(initial)
+        self.left_over = b""
+        self.count = 0
+        self.done = self.complete = False
+
+    def want(self) -> tuple[int, int]:
+        """Name the descriptor and event that this flow waits for."""
+        return (self.sink.fileno(), OUT) if self._blocked else (self.source.fileno(), IN)
+
+    def step(self) -> None:
+        """Pass what can be passed without waiting.
+
+        Raises:
+            Broken: source or sink failed, or the framing is bad.
+        """
+        for _ in range(BUDGET):
+            try:
+                self._drain()
+            except BlockingIOError:
+                self._blocked = True
+                return
+            except OSError as error:
+                self.close()
+                raise Broken(self.sink, "write failed") from error
+            self._blocked = False
+            if self._ended():
+                self.done = self.complete = True
+                return
+            try:
+                self._fill()
+            except BlockingIOError:
+                return
+            except (EOFError, OSError) as error:
+                self.close()
+                self.done, self.complete = True, isinstance(error, EOFError) and self._may_end()
+                return
+        self._blocked = True  # the last fill is still here: the sink's turn, whether or not the source has more
+        self._blocked = True  # what the last turn read is still held
+
+    def _drain(self) -> None:
+        while self._pending:
+            sent = self.sink.send(self._pending)
+            self._pending = self._pending[sent:]
+            self.count += sent
+
+    def _fill(self) -> None:
+        """Read what is there; EOFError at the source's end."""
+        raise NotImplementedError
+
+    def _ended(self) -> bool:
+        """Tell whether the body's end was reached."""
+        raise NotImplementedError
+
+    def _may_end(self) -> bool:
+        """Tell whether the source's end is the body's end here."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give up what is in flight."""
+
+
+class Raw(Flow):
+    """Pass `length` bytes, or all until the source ends, by splice."""
+
+    __slots__ = ("_left", "_pipe", "_piped")
+
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, initial: bytes, length: int | None, prefix: bytes = b""
+    ) -> None:
+        """Begin a flow.
+
+        Args:
+            initial: bytes of the source that were read before; what exceeds `length` is left over.
+            prefix: what the sink gets first, not counted in `length`.
+        """
+        body = initial if length is None else initial[:length]
+        super().__init__(source, sink, prefix + body)
+        self.left_over = initial[len(body) :]
+        self._left = None if length is None else length - len(body)
+        self._pipe: tuple[int, int] | None = None
+        self._piped = 0
+        self.complete = self.done = self._left == 0 and not (prefix or body)
+
+    def _drain(self) -> None:
+        super()._drain()
+        while self._piped and self._pipe:
+            sent = os.splice(self._pipe[0], self.sink.fileno(), self._piped, flags=os.SPLICE_F_NONBLOCK)
+            self._piped -= sent
+            self.count += sent
+        if self._pipe:
+            self._release(self._pipe)
+
+    def _fill(self) -> None:
+        size = pipes.SIZE if self._left is None else min(pipes.SIZE, self._left)
+        self._pipe = pipes.take()
+        try:
+            self._piped = os.splice(self.source.fileno(), self._pipe[1], size, flags=os.SPLICE_F_NONBLOCK)
+        finally:
+            if not self._piped:
+                self._release(self._pipe)
+        if not self._piped:
+            raise EOFError
+        if self._left is not None:
+            self._left -= self._piped
+
+    def _ended(self) -> bool:
+        return self._left == 0
+
+    def _may_end(self) -> bool:
+        return self._left is None
+
+    def _release(self, pipe: tuple[int, int]) -> None:
+        """Give the empty pipe back to the pool."""
+        self._pipe = None
+        pipes.give(pipe)
+
+    def close(self) -> None:
+        """Give up what is in flight: a pipe with bytes in it must never reach the pool."""
+        if self._pipe:
+            pipes.close(self._pipe)
+            self._pipe, self._piped = None, 0
+
+
+class Chunked(Flow):
+    """Pass a chunked body as it is, up to its end."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, initial: bytes, chunks: Chunks | None = None
+    ) -> None:
+        """Begin a flow.
+
+        Args:
+            chunks: a scanner that `initial` has already been fed to.
+
+        Raises:
+            Broken: `initial` is no chunked framing.
+        """
+        super().__init__(source, sink, initial)
+        self._chunks = chunks or Chunks()
+        if chunks is None:
+            self._take(initial)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            end = self._chunks.feed(memoryview(data))
+        except ValueError as error:
+            raise Broken(self.source, str(error)) from error
+        self._pending = memoryview(data)[:end]
+        self.left_over = data[end:]
+
+    def _fill(self) -> None:
+        data = self.source.recv(RECEIVE)
+        if not data:
+            raise EOFError
+        self._take(data)
+
+    def _ended(self) -> bool:
+        return self._chunks.done
+
+    def _may_end(self) -> bool:
+        return False
+
+
+def wanted(flows: list[Flow]) -> Want:
+    """Collect what the flows that go on are waiting for."""
+    want: Want = {}
+    for flow in flows:
+        if not flow.done:
+            fd, mask = flow.want()
+            want[fd] = want.get(fd, 0) | mask
+    return want
+
+
+def step(flows: list[Flow], events: Want) -> None:
+    """Step the flows whose descriptor is ready."""
+    for flow in flows:
+        if not flow.done and flow.want()[0] in events:
+            flow.step()

@@ -1,0 +1,116 @@
+"""Judge fields that more than one scope has, and hold what rules are made of.
+
+A rule function takes the built value (None when the field is absent and the row says "+") and the context, and
+returns what to send; it raises the context's refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .context import Context
+from .errors import Malformed
+from .operations import NAME
+from .strict import show
+from .walk import is_zero
+
+RESERVED = "io.sockproxy"
+_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
+
+
+def needs(rule: str, what: str) -> Callable[[object, Context], object]:
+    """Make a rule function: anything but a zero value needs a flag of the role.
+
+    Args:
+        what: goes on from "role developer may not".
+    """
+
+    def judge(value: object, ctx: Context) -> object:
+        if not is_zero(value) and not ctx.flag(rule):
+            raise ctx.refusal(f"may not {what} (allowed: leave it out)", rule)
+        return value
+
+    return judge
+
+
+def only(free: tuple[str, ...], rule: str, what: str) -> Callable[[str, Context], str]:
+    """Make a rule function: a word that is not among the free ones needs a flag of the role."""
+
+    def judge(value: str, ctx: Context) -> str:
+        if value not in free and not ctx.flag(rule):
+            raise ctx.refusal(f"may not {what} (allowed: {', '.join(word or 'none given' for word in free)})", rule)
+        return value
+
+    return judge
+
+
+def namespace(kind: str, own: tuple[str, ...]) -> Callable[[str, Context], str]:
+    """Make a rule function for the mode of a namespace: one's own, the host's or another container's.
+
+    Args:
+        kind: the namespace as the rule host_namespaces names it.
+        own: the modes that give a container a namespace of its own.
+    """
+
+    def judge(value: str, ctx: Context) -> str:
+        allowed = f"(allowed: {', '.join(mode or 'none given' for mode in own)})"
+        if value == "host" and kind not in ctx.names("host_namespaces"):
+            raise ctx.refusal(f"may not share the host's {kind} namespace {allowed}", "host_namespaces")
+        if value.startswith("container:") and not ctx.flag("foreign_containers"):
+            raise ctx.refusal(f"may not share another container's {kind} namespace {allowed}", "foreign_containers")
+        if value != "host" and value not in own and not value.startswith("container:"):
+            raise ctx.refusal(f"no such {kind} mode {allowed}")
+        return value
+
+    return judge
+
+
+def network_mode(value: str, ctx: Context) -> str:
+    """Allow networks by name; the host's by the role."""
+    own = value if NAME.fullmatch(value) and value != "host" else ""
+    return namespace("network", ("", "bridge", "none", "the name of a network", own))(value, ctx)
+
+
+def ignored(value: object, ctx: Context) -> None:
+    """Leave out what clients send and the daemon does not read."""
+
+
+def labels(value: dict[str, str], ctx: Context) -> dict[str, str]:
+    """Keep our own labels out of clients' hands."""
+    for key in value:
+        refuse_label(key, ctx)
+    return value
+
+
+def refuse_label(key: str, ctx: Context) -> None:
+    """Refuse a label that is ours, in any case."""
+    if key.casefold() == RESERVED or key.casefold().startswith(RESERVED + "."):
+        raise ctx.refusal(f"labels that begin with {RESERVED} are sockproxy's own", at=f".{show(key)}")
+
+
+def name(value: str, ctx: Context) -> str:
+    """Allow the Engine's grammar of names, but nothing that could be taken for an object's ID: names win over IDs."""
+    if value and not NAME.fullmatch(value.removeprefix("/")):
+        raise Malformed(f"{ctx.path}: {show(value)} is not a name (allowed: letters, digits, _ . -)")
+    if _ID.fullmatch(value.removeprefix("/")):
+        raise ctx.refusal("a name that looks like an ID (allowed: a name that is not 12 or 64 hexadecimal digits)")
+    return value
+
+
+def working_dir(value: str, ctx: Context) -> str:
+    """Keep the first process out of /proc, where the runtime's own open files are (CVE-2024-21626)."""
+    parts: list[str] = []
+    for part in value.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    if parts[:1] == ["proc"]:
+        raise ctx.refusal("a working directory below /proc (allowed: anywhere else)")
+    return value
+
+
+cgroup_parent = needs("cgroup_parent", "choose the parent cgroup")
+driver_options = needs("driver_options", "set options of drivers")
+isolation = only(("", "default"), "driver_options", "choose an isolation technology")

@@ -1,0 +1,186 @@
+"""Serve the calls of one scope: verify, decide, model, record, exchange.
+
+SECURITY: runs as root, so that it may open the daemon's socket, and without any capability. Its input comes from the
+front, which is taken to be hostile: the client's socket is proved by the kernel, the caller's role is looked up again,
+operation, variables, query and body are matched with this helper's own tables, and what goes to the daemon is built
+from those. The worst that a hostile front can do is to speak for a user whose connection it holds, within that user's
+role, on the record.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import sys
+import time
+
+from . import approve, caller, operations, wire
+from .call import Call, adopt
+from .caller import Caller
+from .daemon import Daemon
+from .errors import Refused, Unavailable
+from .exchange import Exchange, Gone
+from .loop import IN, Loop
+from .policy import Decision, Policy
+from .record import Recorder
+
+FRONT = "sockproxy"
+WORDS, LETTERS = 64, 64  # of what a client names and is recorded; what it says beyond that is in no role's interest
+SENTENCE = 1000  # characters of a reason; it may quote the client
+ACCEPT_PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
+
+
+class Helper:
+    """Be the helper of one scope."""
+
+    def __init__(self, scope: str, loop: Loop, environment: dict[str, str]) -> None:
+        """Prepare to serve.
+
+        Args:
+            scope: lifecycle, network or filesystem.
+            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME.
+        """
+        self.scope, self.loop = scope, loop
+        self._environment = environment
+        self._docker_socket = environment["SOCKPROXY_DOCKER_SOCKET"]
+        self._listen_path = environment["SOCKPROXY_LISTEN"]
+        runtime = environment["SOCKPROXY_RUNTIME"]
+        self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
+        self._approval = approve.Approval(scope, loop, runtime)
+        self.operations = {row.name: row for row in operations.load() if row.scope == scope}
+        self._front_uid = pwd.getpwnam(FRONT).pw_uid
+        self.reload()
+
+    def reload(self) -> None:
+        """Load the compiled policy; only root may have written it."""
+        fd = os.open(self._environment["SOCKPROXY_POLICY"], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if status.st_uid != 0 or status.st_mode & 0o022:
+                raise Refused("", "the compiled policy is not root's alone")
+            self.policy = Policy(file.read())
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Accept channels for ever."""
+        while True:
+            try:
+                channel, _ = listener.accept()
+            except BlockingIOError:
+                await self.loop.wait({listener.fileno(): IN})
+            except OSError as error:  # no descriptors left (accept(2)): those in use come free
+                print(f"sockproxy {self.scope}: accept: {error.strerror}", file=sys.stderr)
+                await self.loop.wait({}, ACCEPT_PAUSE)
+            else:
+                channel.setblocking(False)
+                self.loop.spawn(self._serve(channel))
+
+    async def _serve(self, channel: socket.socket) -> None:
+        """Serve one channel until it ends; who breaks the framing, or is not ours, is cut off and recorded."""
+        daemon = Daemon(self.loop, self._docker_socket)
+        uid = caller.PEERCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, caller.PEERCRED.size))[1]
+        try:
+            while await self._message(channel, daemon, uid):
+                pass
+        except wire.WireError as error:
+            why = str(error)[:SENTENCE]
+            self.recorder.outcome({"ev": "hostile", "via": {"helper": self.scope}, "why": why, "uid": uid})
+        except OSError:
+            pass  # the front is gone: the daemon's connection goes with it
+        finally:
+            daemon.close()
+            self.loop.close(channel)
+
+    async def _message(self, channel: socket.socket, daemon: Daemon, uid: int) -> bool:
+        """Take one message and answer it; tell whether there was one. What may be asked depends on who asks."""
+        try:
+            message, fds = wire.receive(channel)
+        except BlockingIOError:
+            await self.loop.wait({channel.fileno(): IN})
+            return True
+        if not message:
+            return False
+        client = adopt(fds)
+        try:
+            header, payload = wire.unpack(message)
+            who = self._identify(client)
+            if uid == self._front_uid:
+                reply, rest = await self._call(channel, client, daemon, Call(header, payload, self.operations), who)
+            elif uid == 0:
+                reply, rest = approve.part(self.scope, self.policy, who, header), b""
+            else:
+                raise wire.WireError("neither the front nor a sibling")
+            wire.send(channel, wire.pack(reply, rest), [])
+        finally:
+            self.loop.close(client)
+        return True
+
+    def _identify(self, client: socket.socket) -> Caller:
+        """Know the caller from the kernel; a socket that is no client's is the front's attack."""
+        try:
+            caller.verify_client(client, self._listen_path)
+        except Refused as error:
+            raise wire.WireError(str(error)) from error
+        return caller.from_socket(client)
+
+    async def _call(
+        self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller
+    ) -> tuple[dict[str, object], bytes]:
+        """Take a call of the front's: decide, record, exchange, record."""
+        decision = self.policy.decide(who, call.operation.name)
+        record = self._record(call, who, decision)
+        try:
+            query, body = await self._approval.call(call, who, decision, client)
+        except approve.FAULTS as error:
+            return await self._refuse(record, error), b""
+        try:
+            await self.recorder.intent({"ev": "intent", **record})
+        except Unavailable as error:
+            return approve.fault(error), b""
+        return await self._exchange(Exchange(self.loop, channel, client, daemon, call), query, body, record)
+
+    async def _exchange(
+        self, exchange: Exchange, query: approve.Query, body: bytes | None, record: dict[str, object]
+    ) -> tuple[dict[str, object], bytes]:
+        started, why = time.monotonic(), ""
+        try:
+            answer = await exchange.run(query, body)
+            return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over
+        except approve.FAULTS as error:
+            why = str(error)
+            return approve.fault(error), b""
+        except Gone as error:
+            why = str(error)
+            return {"gone": why}, b""
+        finally:
+            spent = round((time.monotonic() - started) * 1000, 1)
+            out = {"status": exchange.status, "error": why[:SENTENCE], "ms": spent}
+            out |= {"bytes_in": exchange.bytes_in, "bytes_out": exchange.bytes_out}
+            self.recorder.outcome({"ev": "outcome", "rid": record["rid"], "via": record["via"], "out": out})
+
+    async def _refuse(self, record: dict[str, object], error: approve.Fault) -> dict[str, object]:
+        """Record a refusal; it stays one if it can't be recorded."""
+        reply = approve.fault(error)
+        decision = record["decision"]
+        assert isinstance(decision, dict)
+        verdict = {**decision, "verdict": "deny", "why": str(error)[:SENTENCE], "at": reply["at"] or decision["at"]}
+        try:
+            await self.recorder.intent({"ev": "deny", **record, "decision": verdict})
+        except Unavailable as unrecorded:
+            return approve.fault(unrecorded)
+        return reply
+
+    def _record(self, call: Call, who: Caller, decision: Decision) -> dict[str, object]:
+        """Form what every record of this call says. Query values and bodies may hold secrets: names only."""
+        return {
+            "rid": call.request_id,
+            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
+            "req": {
+                "method": call.operation.method,
+                "path": call.operation.target(call.version, call.variables, []),
+                "op": call.operation.name,
+                "query": sorted({key[:LETTERS] for key, _ in call.query})[:WORDS],
+            },
+            "decision": {"verdict": "allow", "role": decision.role, "at": decision.at, "policy": self.policy.sha256},
+            "via": {"helper": self.scope},
+        }

@@ -1,0 +1,57 @@
+"""Be the front process: unprivileged, the only one that reads what clients send.
+
+SECURITY: runs as the user `sockproxy` without capabilities and can't open the daemon's socket. Taken to be hostile by
+the helpers; so nothing here is a last line of defence.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import trio
+
+from sockproxy.activation import notify, sockets
+from sockproxy.audit.client import Recorder
+from sockproxy.dispatch.channel import Helpers
+from sockproxy.server import listen
+from sockproxy.server.session import Services
+from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.policy import Policy
+
+
+def load_policy() -> Policy:
+    """Load the compiled policy that the environment names."""
+    with open(os.environ["SOCKPROXY_POLICY"], "rb") as file:
+        return Policy(file.read())
+
+
+async def run() -> None:
+    """Serve until SIGTERM; SIGHUP loads the policy again."""
+    runtime = os.environ["SOCKPROXY_RUNTIME"]
+    listener = sockets()["docker"]
+    listener.setblocking(False)
+    services = Services(load_policy(), Helpers(runtime), Recorder(runtime))
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(_obey, signals, services, stop)
+            notify("READY=1")
+            await listen.serve(listener, services, stop)
+        nursery.cancel_scope.cancel()
+
+
+async def _obey(signals: object, services: Services, stop: trio.Event) -> None:
+    async for number in signals:  # type: ignore[attr-defined]
+        if number == signal.SIGHUP:
+            try:
+                services.policy = load_policy()
+            except (Refused, OSError) as error:
+                print(f"sockproxy front: the old policy stays: {error}", file=sys.stderr)
+        else:
+            stop.set()
+
+
+if __name__ == "__main__":
+    trio.run(run)

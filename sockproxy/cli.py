@@ -1,0 +1,94 @@
+"""The command line: `sockproxy up`, `sockproxy check`.
+
+Each command imports what it needs when it runs, so that `check` works where trio is missing and `--help` is quick.
+Exit codes: 0 fine, 1 a finding, 2 usage or configuration error, 3 refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+
+from sockproxy import paths
+from sockproxy.errors import ConfigError
+
+USAGE_ERROR = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: None for those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sockproxy", description="Share one Docker daemon without giving anybody root."
+    )
+    parser.add_argument("--version", action="version", version=f"sockproxy {_version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="run all processes in the foreground (as root)")
+    _add_config(up)
+    up.add_argument(
+        "--docker-socket", metavar="PATH", default="/var/run/docker.sock", help="the daemon's socket (%(default)s)"
+    )
+    up.add_argument(
+        "--listen", metavar="PATH", default="/run/sockproxy/docker.sock", help="the users' socket (%(default)s)"
+    )
+    up.add_argument("--runtime-dir", metavar="PATH", default="/run/sockproxy", help="(%(default)s)")
+    up.add_argument("--state-dir", metavar="PATH", default="/var/lib/sockproxy", help="(%(default)s)")
+    up.add_argument("--log-dir", metavar="PATH", default="/var/log/sockproxy", help="(%(default)s)")
+    up.set_defaults(run=_up)
+
+    check = commands.add_parser("check", help="check a policy file and tell what it means")
+    _add_config(check)
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    text = f"the policy file ({paths.POLICY_FILE} if it is there, else the built-in policy)"
+    parser.add_argument("--config", metavar="FILE", help=text)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("sockproxy")
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+def _up(options: argparse.Namespace) -> int:
+    from sockproxy import supervise
+
+    return supervise.main(options)  # finds the policy file itself, at each reload again
+
+
+def _check(options: argparse.Namespace) -> int:
+    import hashlib
+
+    from sockproxy.policy import report
+    from sockproxy.policy.compile import compile_file, dump
+
+    warnings: list[str] = []
+    compiled = compile_file(paths.policy_file(options.config), warnings.append)
+    warnings += report.warnings(compiled)
+    digest = hashlib.sha256(dump(compiled)).hexdigest()
+    bound = len(compiled["users"]) + len(compiled["groups"])
+    print(f"OK: {compiled['source']}: {len(compiled['roles'])} roles, {bound} bindings, compiled sha256 {digest}")
+    for line in report.summary(compiled):
+        print(line)
+    for line in warnings:
+        print(f"warning: {line}")
+    return 0

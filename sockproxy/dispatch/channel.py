@@ -1,0 +1,116 @@
+"""Hand calls to the root helpers, over channels that carry one call at a time.
+
+A channel is a connection to a helper's SOCK_SEQPACKET socket. Ending it cancels the call on it: that is how a session
+that is cancelled here takes the daemon's work with it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import defaultdict
+from typing import NamedTuple
+
+import trio
+
+from sockproxy.errors import HelperGone
+from sockproxy_helpers import wire
+
+IDLE = 64  # channels kept for each helper; each holds a daemon connection there
+
+
+class Reply(NamedTuple):
+    """Hold a helper's last word on a call.
+
+    Attributes:
+        header: {"answer": length, "keep": bool}, {"error": status, "message": text, "at": rule} or {"gone": why}.
+        payload: the answer to write, then the client's bytes behind its request.
+        sent: the client has already got bytes from the helper.
+    """
+
+    header: dict[str, object]
+    payload: bytes
+    sent: bool
+
+
+class Helpers:
+    """Reach the helpers of all scopes."""
+
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
+        self._idle: defaultdict[str, list[socket.socket]] = defaultdict(list)
+
+    async def call(self, scope: str, header: dict[str, object], payload: bytes, client: socket.socket) -> Reply:
+        """Run one call; the client's socket is the helper's until this returns.
+
+        Raises:
+            HelperGone: it isn't there, or it died; `sent` tells whether the client has got part of an answer.
+        """
+        channel = self._take(scope)
+        try:
+            await _send(channel, wire.pack(header, payload), client)
+            reply = await _receive(channel)
+        except BaseException:
+            channel.close()
+            raise
+        if len(self._idle[scope]) < IDLE:
+            self._idle[scope].append(channel)
+        else:
+            channel.close()
+        return reply
+
+    def _take(self, scope: str) -> socket.socket:
+        """Give an idle channel, the last used first, or a new one. Those of a helper that died say so at once."""
+        idle = self._idle[scope]
+        while idle:
+            channel = idle.pop()
+            try:
+                channel.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return channel
+            except OSError:
+                pass
+            channel.close()
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            channel.connect(f"{self._runtime}/helpers/{scope}.sock")
+        except OSError as error:
+            channel.close()
+            raise HelperGone(f"the {scope} helper is not there: {error.strerror}") from error
+        return channel
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for channels in self._idle.values():
+            while channels:
+                channels.pop().close()
+
+
+async def _send(channel: socket.socket, message: bytes, client: socket.socket) -> None:
+    while True:
+        try:
+            return wire.send(channel, message, [client.fileno()])
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(channel)
+        except OSError as error:
+            raise HelperGone("the helper ended: try again") from error
+
+
+async def _receive(channel: socket.socket) -> Reply:
+    sent = False
+    while True:
+        await trio.lowlevel.wait_readable(channel)
+        try:
+            message, fds = wire.receive(channel)
+        except BlockingIOError:
+            continue
+        except (OSError, wire.WireError):
+            message, fds = b"", []
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            raise HelperGone("the helper ended during the call", sent=sent)
+        header, payload = wire.unpack(message)
+        if header != {"sent": True}:
+            return Reply(header, payload, sent)
+        sent = True

@@ -1,0 +1,260 @@
+"""Compile the built-in roles and the user's file into the one policy that every process loads.
+
+The whole file is accepted or none of it. The result is plain data: each rule and operation carries the place that it
+comes from, so that a refusal can name the line to change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from sockproxy import paths
+from sockproxy.errors import ConfigError
+from sockproxy.policy.document import (
+    Mapping,
+    Node,
+    Scalar,
+    as_items,
+    as_mapping,
+    as_text,
+    did_you_mean,
+    one_of,
+    parse,
+    read,
+)
+from sockproxy.policy.schema import RULES, Value
+from sockproxy_helpers import operations
+from sockproxy_helpers.policy import LARGEST, VERSION
+
+BUILT_IN = "built in"
+MOST_ROLES = 256
+EVERYBODYS = ("SystemOptions", "SystemPing", "SystemPingHead")  # a client that may not ping guesses a version and fails
+# What goes through these is HTTP/2 that nothing here reads yet: whoever has them builds past every rule.
+NOT_YET = ("Grpc", "Session")
+
+_ROLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
+_ACCOUNT = re.compile(r"[^\x00-\x20:/,\x7f]([^\x00-\x1f:/,\x7f]{0,254}[^\x00-\x20:/,\x7f])?")  # also "DOMAIN\some one"
+_UID = re.compile(r"[0-9]{1,10}")
+
+Binding = tuple[int, str, str]
+Warn = Callable[[str], None]
+
+
+class RoleDict(TypedDict):
+    """A role of the compiled policy."""
+
+    at: str
+    operations: dict[str, str]
+    rules: dict[str, tuple[Value, str]]
+
+
+class Compiled(TypedDict):
+    """The compiled policy; `helpers/sockproxy_helpers/policy.py` reads its JSON."""
+
+    version: int
+    source: str
+    users: dict[str, Binding]
+    groups: dict[str, Binding]
+    roles: dict[str, RoleDict]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """Hold what one file says, or a file and those under it."""
+
+    roles: dict[str, RoleDict]
+    users: dict[str, Binding]
+    groups: dict[str, Binding]
+
+
+def compile_file(file: str | None, warn: Warn = lambda _: None) -> Compiled:
+    """Compile a policy file.
+
+    Args:
+        file: the user's file; None for the built-in policy alone.
+        warn: called with a sentence for what is accepted but looks like a mistake.
+
+    Raises:
+        ConfigError: at the first mistake.
+    """
+    return compile_text(b"" if file is None else read(file), file, warn)
+
+
+def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _: None) -> Compiled:
+    """Compile a policy file's bytes; see `compile_file`."""
+    source = BUILT_IN if file is None else file
+    if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
+        raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
+    built_in = paths.roles_file()
+    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}), warn)
+    draft = _compile(parse(untrusted_text, source), draft, warn)
+    compiled = Compiled(version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles)
+    if len(dump(compiled)) > LARGEST:
+        raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
+    return compiled
+
+
+def dump(compiled: Compiled) -> bytes:
+    """Write a compiled policy as canonical JSON: equal policies have equal bytes, and so an equal SHA-256."""
+    return (json.dumps(compiled, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode("ascii")
+
+
+def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
+    if document is None:
+        return base
+    top = as_mapping(document, "a map with version, bindings, roles")
+    top.only(("version", "bindings", "roles"))
+    version = top.get("version")
+    if version is None:
+        raise top.error("no version", "version: 1")
+    if not isinstance(version, Scalar) or version.text != "1":
+        raise version.error(f"version {version.what}", "1")
+    roles, bindings = top.get("roles"), top.get("bindings")
+    merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
+    if bindings is None:
+        return _Draft(merged, base.users, base.groups)
+    return _Draft(merged, *_bindings(bindings, merged, warn))
+
+
+class _Roles:
+    """Compile the roles of one file.
+
+    Invariant: `extends` means a role of this file, or else (and for a role's own name) one of the files under it. So
+    only the roles of one file can form a cycle.
+    """
+
+    def __init__(self, mapping: Mapping, base: dict[str, RoleDict]) -> None:
+        if len(mapping.entries) > MOST_ROLES:
+            raise mapping.error(f"{len(mapping.entries)} roles", f"at most {MOST_ROLES}")
+        self._entries = mapping.entries
+        self._base = base
+        self._done: dict[str, RoleDict] = {}
+
+    def compile(self) -> dict[str, RoleDict]:
+        """Compile all of them, on top of the base."""
+        for name, (key, _) in self._entries.items():
+            if not _ROLE.fullmatch(name):
+                raise key.error(f"{key.what} as a role's name", "a letter, then letters, digits, - or _, at most 64")
+            self._role(name, ())
+        return {**self._base, **self._done}
+
+    def _role(self, name: str, extending: tuple[str, ...]) -> RoleDict:
+        if name not in self._done:
+            key, node = self._entries[name]
+            body = as_mapping(node, "a map with extends, allow, deny or rules")
+            body.only(("extends", "allow", "deny", *RULES))
+            self._done[name] = _role(key, body, self._parent(name, body.get("extends"), (*extending, name)))
+        return self._done[name]
+
+    def _parent(self, name: str, node: Node | None, extending: tuple[str, ...]) -> RoleDict | None:
+        if node is None:
+            return None
+        known = {*self._base, *(other for other in self._entries if other != name)}
+        parent = as_text(node, "the name of a role")
+        if parent not in known:
+            raise node.error(f"unknown role {node.what}{did_you_mean(parent, known)}", one_of(sorted(known)))
+        if parent in self._entries and parent != name:
+            if parent in extending:
+                raise node.error(
+                    f"a circle: {' extends '.join((*extending, parent))}", "a role that does not lead back here"
+                )
+            return self._role(parent, extending)
+        return self._base[parent]
+
+
+def _role(key: Scalar, body: Mapping, parent: RoleDict | None) -> RoleDict:
+    if parent is None:
+        allowed = dict.fromkeys(EVERYBODYS, key.at)
+        rules = {name: (rule.default, key.at) for name, rule in RULES.items()}
+    else:
+        allowed, rules = dict(parent["operations"]), dict(parent["rules"])
+    allowed.update(_operations(body.get("allow")))
+    for denied in _operations(body.get("deny")):
+        allowed.pop(denied, None)
+    for name, (rule_key, node) in body.entries.items():
+        if name in RULES:
+            rule = RULES[name]
+            rules[name] = (rule.combine(rules[name][0], rule.parse(node)), rule_key.at)
+    return RoleDict(at=key.at, operations=allowed, rules=rules)
+
+
+def _load_names() -> dict[str, str]:
+    names = {}
+    for operation in operations.load():
+        names[operation.name] = names[f"{operation.method} {operation.path}"] = operation.name
+    return names
+
+
+_NAMES = _load_names()
+
+
+def _operations(node: Node | None) -> dict[str, str]:
+    """Read a list of operations, each by its name or as `METHOD /path`; give each one's place."""
+    found: dict[str, str] = {}
+    expected = "an operation, ContainerList or GET /containers/json, as the Engine API names it"
+    for item in as_items(node, "a list of operations") if node else ():
+        text = as_text(item, expected)
+        if text not in _NAMES:
+            raise item.error(f"unknown operation {item.what}{did_you_mean(text, _NAMES)}", expected)
+        if (name := _NAMES[text]) in NOT_YET:
+            raise item.error(f"{name} is not supported yet", "an operation that sockproxy can check")
+        found.setdefault(name, item.at)
+    return found
+
+
+def _bindings(node: Node, roles: dict[str, RoleDict], warn: Warn) -> tuple[dict[str, Binding], dict[str, Binding]]:
+    users: dict[str, Binding] = {}
+    groups: dict[str, Binding] = {}
+    for index, item in enumerate(as_items(node, "a list of bindings"), 1):
+        body = as_mapping(item, "a binding, {user: NAME, role: ROLE} or {group: NAME, role: ROLE}")
+        body.only(("user", "group", "container", "role"))
+        who, name = _subject(body)
+        table = users if who == "user" else groups
+        binding = (index, _bound_role(body, roles), item.at)
+        if table.setdefault(name, binding) != binding:
+            warn(f"{item.at}: {who} {name} is bound in {table[name][2]} already; the first match wins")
+    return users, groups
+
+
+def _subject(body: Mapping) -> tuple[str, str]:
+    if "container" in body.entries:
+        raise body.entries["container"][0].error("bindings of containers are not supported yet", "user or group")
+    named = [who for who in ("user", "group") if who in body.entries]
+    if not named:
+        raise body.error("a binding without user or group", "one of user, group")
+    key, node = body.entries[named[-1]]
+    if len(named) == 2:
+        raise key.error("user and group in one binding", "one of them; two bindings for two")
+    return key.text, _user(node) if key.text == "user" else _account(node, "a group's name")
+
+
+def _user(node: Node) -> str:
+    if isinstance(node, Scalar) and node.plain and _UID.fullmatch(node.text):
+        try:
+            return pwd.getpwuid(int(node.text)).pw_name
+        except KeyError:
+            raise node.error(f"no account has uid {node.text}", "a user's name, or the uid of an account") from None
+    return _account(node, "a user's name or uid")
+
+
+def _account(node: Node, expected: str) -> str:
+    text = as_text(node, expected)
+    if not _ACCOUNT.fullmatch(text):
+        raise node.error(node.what, expected)
+    return text
+
+
+def _bound_role(body: Mapping, roles: dict[str, RoleDict]) -> str:
+    node = body.get("role")
+    if node is None:
+        raise body.error("a binding without role", "role: ROLE")
+    role = as_text(node, "the name of a role")
+    if role not in roles:
+        raise node.error(f"unknown role {node.what}{did_you_mean(role, roles)}", one_of(sorted(roles)))
+    return role

@@ -1,0 +1,49 @@
+"""Accept clients and end with them in order."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import trio
+
+from sockproxy.server.session import Services, Session
+
+PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
+GRACE = 10.0  # seconds for streams to end after SIGTERM
+
+
+async def serve(listener: socket.socket, services: Services, stop: trio.Event) -> None:
+    """Serve clients until `stop`; then let what is under way end, within GRACE seconds."""
+    async with trio.open_nursery() as sessions:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(_accept, listener, services, sessions)
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+        services.drain()
+        sessions.cancel_scope.deadline = trio.current_time() + GRACE
+    services.helpers.close()
+
+
+async def _accept(listener: socket.socket, services: Services, sessions: trio.Nursery) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            continue
+        except OSError as error:  # no descriptors left (accept(2)): those in use come free
+            print(f"sockproxy front: accept: {error.strerror}", file=sys.stderr)
+            await trio.sleep(PAUSE)
+            continue
+        sock.setblocking(False)
+        sessions.start_soon(_session, sock, services)
+
+
+async def _session(sock: socket.socket, services: Services) -> None:
+    """Be the boundary of one connection: whatever goes wrong in it ends it alone."""
+    with sock:
+        try:
+            await Session(sock, services).run()
+        except Exception:
+            sys.excepthook(*sys.exc_info())

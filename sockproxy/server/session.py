@@ -1,0 +1,224 @@
+"""Serve one client's connection, request by request: read, identify, parse, route, decide, hand over, answer."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import NamedTuple
+
+import trio
+
+from sockproxy.api import route
+from sockproxy.audit.client import Recorder
+from sockproxy.dispatch.channel import Helpers, Reply
+from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError
+from sockproxy.http import answer, body
+from sockproxy.http import head as http_head
+from sockproxy.http.head import Head
+from sockproxy.server.client import Client
+from sockproxy_helpers import caller
+from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.policy import Policy
+
+BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
+NO_BODY = (b"", b"{}", b"null")  # what clients send where no body belongs, and the engine ignores
+NO_BODY_LIMIT = 64
+PATH_LIMIT = 1024  # of a refused path in its record
+
+
+class Services:
+    """Hold what all sessions share.
+
+    Attributes:
+        policy: replaced as a whole on reload.
+        draining: no further request is taken.
+        idle: the waits of sessions that have no request under way.
+    """
+
+    def __init__(self, policy: Policy, helpers: Helpers, recorder: Recorder) -> None:
+        self.policy, self.helpers, self.recorder = policy, helpers, recorder
+        self.draining = False
+        self.idle: set[trio.CancelScope] = set()
+
+    def drain(self) -> None:
+        """Let each session end after the request that is under way."""
+        self.draining = True
+        for scope in self.idle:
+            scope.cancel()
+
+
+class Request(NamedTuple):
+    """Hold a request that may be handed over."""
+
+    head: Head
+    operation: Operation
+    version: str
+    variables: dict[str, str]
+    query: list[tuple[str, str]]
+
+
+class Session:
+    """Serve one connection.
+
+    Invariant: the client's socket is read by this task alone, and not at all while a helper has it.
+    """
+
+    def __init__(self, sock: socket.socket, services: Services) -> None:
+        self._client, self._services = Client(sock), services
+        self._request_id = ""
+        self._head: Head | None = None
+        self._unread = False  # the client may still be sending this request's body
+
+    async def run(self) -> None:
+        """Serve until either side has had enough."""
+        try:
+            while await self._request() and not self._services.draining:
+                pass
+            await self._client.linger()
+        except OSError:
+            pass  # the client is gone: nobody is left to tell
+
+    async def _request(self) -> bool:
+        """Serve one request; tell whether the connection can carry another."""
+        self._request_id, self._head, self._unread = secrets.token_hex(8), None, True
+        try:
+            untrusted_head = await self._await_head()
+            if not untrusted_head:
+                return False
+            request = self._read(untrusted_head)
+            if request.operation.scope == "front":
+                await self._client.send(answer.options(self._request_id, close=self._unread))
+                return self._keep()
+            content = await self._body(request)
+            return await self._reply(await self._hand_over(request, content))
+        except HelperGone as gone:
+            if gone.sent:
+                return False
+            return await self._refuse(gone)
+        except CallError as problem:
+            return await self._refuse(problem)
+
+    async def _await_head(self) -> bytes:
+        with trio.CancelScope() as scope:
+            self._services.idle.add(scope)
+            try:
+                return await self._client.head()
+            finally:
+                self._services.idle.discard(scope)
+        return b""
+
+    def _read(self, untrusted_head: bytes) -> Request:
+        """Parse, route and decide."""
+        head = self._head = http_head.parse(untrusted_head)
+        self._unread = head.body != "none"
+        match = route.route(head.method, head.untrusted_path)
+        query = body.parse_query(head.untrusted_query)
+        decision = self._services.policy.decide(self._caller(), match.operation.name)
+        if not decision.allowed:
+            raise Denied(decision.why, decision.at)
+        return Request(head, match.operation, match.version, match.variables, query)
+
+    async def _body(self, request: Request) -> bytes:
+        """Read the body of a request that is inspected as a whole; leave an upload to the helper."""
+        head, operation = request.head, request.operation
+        if head.body == "none" or operation.request in ("raw", "tar"):
+            return b""
+        if operation.request == "json" and head.forward.get("content-type") != "application/json":
+            raise RequestError("the Content-Type of a body must be application/json")
+        reader = body.reader(head) if operation.request == "json" else body.reader(head, NO_BODY_LIMIT)
+        if head.expect_continue:
+            await self._client.send(answer.CONTINUE)
+        content = bytearray(reader.feed(bytes(self._client.buffer)))
+        with trio.move_on_after(BODY_SECONDS):
+            while not reader.done:
+                received = await self._client.receive()
+                if not received:
+                    raise RequestError("the body did not come to its end")
+                content += reader.feed(received)
+        if not reader.done:
+            raise RequestError("the body did not come to its end", 408)
+        self._client.buffer[:] = reader.leftover
+        self._unread = False
+        if operation.request == "none" and content.strip() not in NO_BODY:
+            raise RequestError(f"{operation.name} takes no body")
+        return bytes(content) if operation.request == "json" else b""
+
+    async def _hand_over(self, request: Request, content: bytes) -> Reply:
+        """Give the call to its helper, with all that the client has sent for it."""
+        head, operation = request.head, request.operation
+        upload = None if not self._unread else head.length if head.body == "length" else "chunked"
+        early = b""
+        if upload is not None or operation.response == "hijack":
+            size = upload if isinstance(upload, int) else len(self._client.buffer)
+            early = bytes(self._client.buffer[:size])
+            del self._client.buffer[:size]
+            self._unread = self._unread or bool(early)  # unless the helper gives back what it has not used
+        call: dict[str, object] = {
+            "op": operation.name,
+            "rid": self._request_id,
+            "api": request.version,
+            "minor": head.http_minor,
+            "vars": request.variables,
+            "query": request.query,
+            "headers": head.forward,
+            "expect": head.expect_continue,
+            "body": len(content),
+            "upload": upload,
+            "upgrade": head.upgrade or "",
+        }
+        return await self._services.helpers.call(operation.scope, call, content + early, self._client.sock)
+
+    async def _reply(self, reply: Reply) -> bool:
+        """Act on a helper's last word."""
+        header = reply.header
+        if "answer" in header:
+            length = header["answer"]
+            assert isinstance(length, int)
+            await self._client.send(reply.payload[:length])
+            self._client.buffer[:0] = reply.payload[length:]
+            self._unread = False
+            return header["keep"] is True and self._keep()
+        if "gone" in header or reply.sent:
+            return False
+        problem = _problem(header.get("error"), str(header.get("message")), str(header.get("at", "")))
+        return await self._answer(problem)
+
+    async def _refuse(self, problem: CallError) -> bool:
+        """Record a refusal of the front's own, then answer."""
+        head = self._head
+        who = self._caller()
+        record: dict[str, object] = {
+            "ev": "deny",
+            "rid": self._request_id,
+            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
+            "req": {"method": head.method, "path": head.untrusted_path[:PATH_LIMIT].decode("latin-1")} if head else {},
+            "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")},
+            "via": {"helper": "front"},
+        }
+        try:
+            await self._services.recorder.record(record)
+        except AuditGone as gone:
+            problem = gone
+        return await self._answer(problem)
+
+    async def _answer(self, problem: CallError) -> bool:
+        head_only = self._head is not None and self._head.method == "HEAD"
+        close = self._unread or not self._keep()
+        await self._client.send(answer.refuse(problem, self._request_id, close, head_only=head_only))
+        return not close
+
+    def _keep(self) -> bool:
+        return self._head is not None and self._head.keep_alive and not self._unread
+
+    def _caller(self) -> Caller:
+        return caller.from_socket(self._client.sock)
+
+
+def _problem(status: object, message: str, at: str) -> CallError:
+    """Turn a helper's refusal into the error of the same status."""
+    if status == Denied.status:
+        return Denied(message, at)
+    if status == AuditGone.status:
+        return AuditGone(message)
+    return RequestError(message, status) if status in (400, 404) else HelperGone(message)

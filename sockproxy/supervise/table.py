@@ -1,0 +1,93 @@
+"""The process table: who runs as whom, with what. Read it next to section 2 of the design."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from typing import NamedTuple
+
+from sockproxy import paths
+
+FRONT = "sockproxy"
+AUDIT = "sockproxy-audit"
+SCOPES = ("lifecycle", "network", "filesystem")
+GRACE = 12.0  # seconds for a process to end; the front lets streams end within 10
+
+
+class Settings(NamedTuple):
+    """Hold what the command line says; all paths absolute, `config` None for the default."""
+
+    config: str | None
+    docker_socket: str
+    listen: str
+    runtime_dir: str
+    state_dir: str
+    log_dir: str
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Settings:
+        """Take them from the parsed command line."""
+        config = options.config and os.path.abspath(options.config)
+        return cls(config, *(os.path.abspath(getattr(options, name)) for name in cls._fields[1:]))
+
+    @property
+    def policy(self) -> str:
+        """The compiled policy's path."""
+        return os.path.join(self.state_dir, "policy.json")
+
+
+class Endpoint(NamedTuple):
+    """Describe a listening socket: its file has the owner root, and `group`."""
+
+    path: str
+    kind: socket.SocketKind
+    group: str
+    mode: int
+
+
+class Row(NamedTuple):
+    """Describe a process.
+
+    Attributes:
+        order: started after those with a lower number, and ended before them.
+        user: whose uid and primary group it has.
+        groups: its supplementary groups.
+        sockets: what is passed to it, by the name it gets (LISTEN_FDNAMES).
+        reloads: on SIGHUP, when there is a new policy.
+        oom: its oom_score_adj: who is killed when memory is short. -500 is what docker.service has.
+    """
+
+    order: int
+    name: str
+    user: str
+    groups: tuple[str, ...]
+    argv: tuple[str, ...]
+    sockets: dict[str, Endpoint]
+    environment: dict[str, str]
+    reloads: bool
+    oom: int
+
+
+def table(settings: Settings) -> tuple[Row, ...]:
+    """Give the processes, in the order of their start."""
+    python, bare_python = sys.executable, os.path.realpath(sys.executable)  # root's helpers see no environment's code
+    audit = Endpoint(f"{settings.runtime_dir}/audit/audit.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
+    docker = Endpoint(settings.listen, socket.SOCK_STREAM, "root", 0o666)
+    policy = {
+        "SOCKPROXY_POLICY": settings.policy,
+        "SOCKPROXY_LISTEN": settings.listen,
+        "SOCKPROXY_RUNTIME": settings.runtime_dir,
+    }
+    writer = (python, "-I", "-m", "sockproxy.audit.writer")
+    front = (python, "-I", "-m", "sockproxy.app")
+    log = {"SOCKPROXY_LOG_DIR": settings.log_dir}
+    rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit}, log, False, -500)]
+    for scope in SCOPES:
+        helper = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
+        argv = (bare_python, "-I", "-S", "-B", paths.helpers_dir(), scope)
+        environment = {**policy, "SOCKPROXY_DOCKER_SOCKET": settings.docker_socket}
+        rows.append(Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, environment, True, -500))
+    rows.append(Row(2, "front", FRONT, (), front, {"docker": docker}, policy, True, 0))
+    return tuple(rows)

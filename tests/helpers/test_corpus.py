@@ -1,0 +1,74 @@
+"""What real clients sent is accepted for the developer role, and means the same afterwards, plus the role's defaults.
+
+The requests were recorded from the clients that the files are named after, in front of a real engine; paths below the
+home directory and object IDs are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.judging import judge
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+REQUESTS = [
+    pytest.param(request, id=f"{path.stem}:{number}:{request['operation']}")
+    for path in sorted(CORPUS.glob("*.json"))
+    for number, request in enumerate(json.loads(path.read_text()))
+]
+ADDED = {"CapDrop", "SecurityOpt", "Memory", "NanoCpus", "PidsLimit"}
+FALSE = ("", "0", "no", "false", "none")
+
+
+def meaning(value: Any) -> Any:
+    """Drop what Go reads as not given."""
+    if isinstance(value, dict):
+        found = {key: meaning(item) for key, item in value.items()}
+        return {key: item for key, item in found.items() if item}
+    return [meaning(item) for item in value] if isinstance(value, list) else value
+
+
+def parameter(text: str) -> Any:
+    """Bring a parameter into one spelling."""
+    if not text.startswith(("{", "[")):
+        return {"True": "1", "true": "1", "False": "0", "false": "0"}.get(text, text)
+    value = json.loads(text)
+    maps = isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+    return {key: list(item) for key, item in value.items()} if maps else value
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_accepted_and_unchanged(request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    query, body = judge(request_["operation"], request_["body"], [(key, value) for key, value in request_["query"]])
+    expected, got = meaning(request_["body"] or {}), meaning(body or {})
+    expected.pop("Container" if request_["operation"] == "ContainerExec" else "", None)
+    if request_["operation"] == "ContainerCreate":
+        for side in (expected, got):
+            for field in ADDED:
+                side["HostConfig"].pop(field, None)
+        expected.get("NetworkingConfig", {}).pop("dpn", None)
+        host = body["HostConfig"] if isinstance(body, dict) else {}
+        assert host["Memory"] > 0
+        assert host["PidsLimit"] > 0
+        assert host["NanoCpus"] > 0
+        assert host["SecurityOpt"][0] == "no-new-privileges"
+        assert "MKNOD" in host["CapDrop"] or "ALL" in host["CapDrop"]
+    assert got == expected
+    ignored = (
+        {"only_ids", "trunc_cmd", "force"}
+        if request_["operation"] in ("ImageList", "ContainerList", "ImageTag")
+        else set()
+    )
+    added = {"memory", "cpuquota"} if request_["operation"] == "ImageBuild" else set()
+    sent = sorted((key, str(parameter(value))) for key, value in query if key not in added)
+    given = sorted(
+        (key, str(parameter(value)))
+        for key, value in request_["query"]
+        if key not in ignored | added and value not in ("null", "")
+    )
+    assert [item for item in sent if item[1]] == given

@@ -1,0 +1,1 @@
+"""Support for the tests: engines, unix users, a running sockproxy."""

@@ -1,0 +1,118 @@
+"""Private Docker engines for tests, started by `tests/engines/engine`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.support import needs
+
+SCRIPT = Path(__file__).resolve().parents[1] / "engines" / "engine"
+VERSIONS = ("20", "26", "28")
+# The client, and its compose and buildx: of these engines' packages, so that no test depends on what the host has.
+CLIENTS = ("26", "28")
+
+REGISTRY = """version: 0.1
+storage: {{filesystem: {{rootdirectory: {folder}/registry}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:5000"}}
+"""
+
+
+def _script(*arguments: str | Path) -> str:
+    done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        needs.missing(f"{' '.join(str(a) for a in arguments)}: {done.stderr.strip()[-500:]}")
+    return done.stdout.strip()
+
+
+def client(version: str = "28") -> Client:
+    """Find the docker CLI of an engine's packages, fetching them when they are not there."""
+    return Client(Path(_script("fetch", version).splitlines()[-1]))
+
+
+class Client:
+    """A docker CLI and its plugins."""
+
+    def __init__(self, packages: Path) -> None:
+        self.docker = packages / "usr/bin/docker"
+        self.plugins = packages / "usr/libexec/docker/cli-plugins"
+
+
+class Engine:
+    """A running engine.
+
+    Attributes:
+        version: "20", "26", "28" or "podman".
+        socket: the path of its API socket, for root.
+        folder: where it keeps everything; owned by this test run.
+    """
+
+    def __init__(self, version: str, folder: Path) -> None:
+        self.version, self.folder = version, folder
+        self.cli = client().docker  # before the start: fetching may be what fails
+        self.plugins = client().plugins
+        self.socket = _script("start", version, folder)
+        _script("busybox", folder)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def docker(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run the docker CLI on the engine itself, as root, past sockproxy."""
+        command = [self.cli, "-H", f"unix://{self.socket}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=check, **options)  # type: ignore[call-overload,no-any-return]
+
+    def exec(self, argv: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        """Run a command in the engine's network namespace, where its published ports are."""
+        return subprocess.run([SCRIPT, "exec", self.folder, *argv], text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+    def start(self, argv: list[str], **options: object) -> subprocess.Popen[bytes]:
+        """Start a process in the engine's network namespace; it is ended with the engine."""
+        self._children.append(subprocess.Popen([SCRIPT, "exec", self.folder, *argv], **options))  # type: ignore[call-overload]
+        return self._children[-1]
+
+    def registry(self) -> str:
+        """Run Debian's docker-registry on the engine's loopback, once; return its HOST:PORT."""
+        if not shutil.which("docker-registry"):
+            needs.missing("no docker-registry on this host (package docker-registry)")
+        if not self._children:
+            config = self.folder / "registry.yml"
+            config.write_text(REGISTRY.format(folder=self.folder))
+            with open(self.folder / "registry.log", "wb") as log:
+                self.start(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+            retry = ["--retry", "50", "--retry-delay", "1", "--retry-connrefused"]
+            self.exec(["curl", "-fs", *retry, "http://127.0.0.1:5000/v2/"], check=True, capture_output=True)
+        return "127.0.0.1:5000"
+
+    def clean(self) -> None:
+        """Remove all containers, and the networks and volumes that none uses."""
+        ids = self.docker("ps", "-aq").stdout.split()
+        if ids:
+            self.docker("rm", "-fv", *ids, check=False)
+        self.docker("network", "prune", "-f", check=False)
+
+    def stop(self) -> None:
+        """Stop the engine; what its namespaces hold ends with it."""
+        for child in self._children:
+            child.kill()
+            child.wait()
+        subprocess.run([SCRIPT, "stop", self.folder], capture_output=True)
+
+
+class Engines:
+    """The engines of a test run: each started when it is first asked for, all stopped at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, Engine] = {}
+
+    def get(self, version: str) -> Engine:
+        """Give a running engine."""
+        needs.root()
+        if version not in self._running:
+            self._running[version] = Engine(version, self._folder / f"e{version}")
+        return self._running[version]
+
+    def stop(self) -> None:
+        """Stop them all."""
+        for engine in self._running.values():
+            engine.stop()

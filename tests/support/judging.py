@@ -1,0 +1,80 @@
+"""Judge requests as a helper does, for tests: roles as the built-in ones, and one person."""
+
+from __future__ import annotations
+
+from sockproxy_helpers import model
+from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.lifecycle import DEFAULT_CAPABILITIES
+from sockproxy_helpers.operations import load
+
+OPERATIONS = {operation.name: operation for operation in load()}
+KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
+
+STRICTEST: dict[str, object] = {
+    "binds": [],
+    "capabilities": [],
+    "cgroup_parent": False,
+    "devices": False,
+    "driver_options": False,
+    "fetch": False,
+    "foreign_containers": False,
+    "host_namespaces": [],
+    "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0},
+    "no_new_privileges": True,
+    "ports": {"min": 65536},
+    "privileged": False,
+    "runtimes": [],
+    "security_options": False,
+    "sysctls": [],
+    "unmodelled": False,
+}
+DEVELOPER = STRICTEST | {
+    "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
+    "capabilities": [name for name in DEFAULT_CAPABILITIES if name != "MKNOD"],
+    "limits": {"memory": 8 << 30, "cpus": 4, "pids": 2048, "containers": 50},
+    "ports": {"min": 1024},
+    "sysctls": ["net.ipv4.ip_unprivileged_port_start"],
+}
+ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
+    "binds": [{"path": "/", "mode": "rw"}],
+    "capabilities": ["ALL"],
+    "host_namespaces": ["network", "pid", "ipc", "uts", "cgroup", "user"],
+    "limits": {"memory": None, "cpus": None, "pids": None, "containers": None},
+    "no_new_privileges": False,
+    "ports": {"min": 1},
+    "runtimes": ["ALL"],
+    "sysctls": ["net.", "kernel."],
+}
+
+
+def context(rules: dict[str, object], operation: str, caller: Caller = KIM) -> model.Context:
+    """Form the context of a call; each rule is said to stand in the line of roles.yaml that its place in the list is."""
+    lines = {name: (rules[name], f"roles.yaml:{line}") for line, name in enumerate(sorted(rules), 1)}
+    return model.Context(lines, caller, operation, "developer")
+
+
+def judge(
+    operation: str,
+    body: object = None,
+    query: list[tuple[str, str]] | None = None,
+    rules: dict[str, object] = DEVELOPER,
+    caller: Caller = KIM,
+) -> tuple[list[tuple[str, str]], object]:
+    """Judge a request as the helpers together do."""
+    ctx = context(rules, operation, caller)
+    if operation != "ContainerCreate":
+        return model.approve(OPERATIONS[operation].scope, operation, query or [], body, ctx)
+    parts = model.split(body)
+    built = {scope: model.approve(scope, operation, [], part, ctx)[1] for scope, part in parts.items()}
+    checked, built["lifecycle"] = model.approve("lifecycle", operation, query or [], parts["lifecycle"], ctx)
+    return checked, model.merge(built)
+
+
+def create(
+    host: dict[str, object] | None = None, rules: dict[str, object] = DEVELOPER, **top: object
+) -> dict[str, object]:
+    """Judge a ContainerCreate of these HostConfig fields and return the HostConfig as it would be sent."""
+    _, body = judge("ContainerCreate", {"Image": "busybox", "HostConfig": host or {}, **top}, rules=rules)
+    assert isinstance(body, dict)
+    built: dict[str, object] = body["HostConfig"]
+    return built

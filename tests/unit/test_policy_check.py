@@ -1,0 +1,178 @@
+"""`sockproxy check`, and what it warns of."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sockproxy import cli, paths
+from sockproxy.policy import report
+from sockproxy.policy.compile import compile_text
+
+GROUP, USER = grp.getgrgid(0).gr_name, pwd.getpwuid(0).pw_name
+
+
+def warnings(text: str) -> list[str]:
+    return list(report.warnings(compile_text(f"version: 1\n{text}".encode(), "p")))
+
+
+def check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(["check", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    return tmp_path / "p.yaml"
+
+
+def test_a_good_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    policy.write_text(f"version: 1\nbindings: [{{group: {GROUP}, role: ci}}]\n")
+    code, out, err = check(capsys, "--config", str(policy))
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].startswith(f"OK: {policy}: 4 roles, 1 bindings, compiled sha256 ")
+    assert any(
+        line.startswith("role ci (roles.yaml:") and line.endswith(f"65 operations; group {GROUP}") for line in lines
+    )
+    assert "    ports: may publish host ports from 1024 upwards" in lines
+    assert not any(line.startswith("warning") for line in lines)
+
+
+def test_a_bad_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    policy.write_text("version: 1\nbindings: [{user: carol, role: vewer}]\n")
+    code, out, err = check(capsys, "--config", str(policy))
+    assert (code, out) == (2, "")
+    assert (
+        err
+        == f"{policy}:2:32: unknown role `vewer` (did you mean viewer?), expected one of admin, ci, developer, viewer\n"
+    )
+
+
+def test_no_file(capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "POLICY_FILE", str(policy))
+    assert check(capsys)[1].startswith("OK: built in: ")
+    policy.write_text("")
+    assert check(capsys)[1].startswith(f"OK: {policy}: ")
+
+
+def test_a_default_file_that_cannot_be_read_is_not_skipped(
+    capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "POLICY_FILE", str(policy))
+    policy.symlink_to("nowhere")
+    assert check(capsys)[0] == 2
+    policy.unlink()
+    policy.mkdir()
+    assert check(capsys)[0] == 2
+
+
+def test_a_folder_that_may_not_be_entered_hides_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: str) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(paths.os, "lstat", denied)
+    assert paths.policy_file(None) == paths.POLICY_FILE
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check", "extra"], ["check", "--config"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: sockproxy" in capsys.readouterr().err
+
+
+def test_the_command_starts_without_what_it_does_not_need(policy: Path) -> None:
+    policy.write_text("")
+    call = f"cli.main(['check', '--config', {str(policy)!r}])"
+    probe = f"import sys; from sockproxy import cli; {call}; print({{'trio', 'h11'}} & {{*sys.modules}})"
+    top = Path(paths.helpers_dir()).parent
+    path = {"PYTHONPATH": f"{top}:{paths.helpers_dir()}"}
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=path, check=True)
+    assert run.stdout.splitlines()[-1] == "set()"
+    run = subprocess.run(
+        [sys.executable, "-m", "sockproxy", "--version"], capture_output=True, text=True, env=path, check=True
+    )
+    assert run.stdout.startswith("sockproxy ")
+
+
+def test_an_incomplete_installation_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(paths, "_TOP", str(tmp_path / "a"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="not completely installed"):
+        paths.roles_file()
+    (tmp_path / "share/sockproxy").mkdir(parents=True)
+    (tmp_path / "share/sockproxy/roles.yaml").write_text("")
+    assert paths.roles_file() == f"{tmp_path}/share/sockproxy/roles.yaml"
+
+
+def test_names_that_no_account_has() -> None:
+    found = warnings("bindings: [{user: no-such-user, role: ci}, {group: no-such-group, role: ci}]")
+    assert found == [
+        "no user on this host has the name: no-such-user",
+        "no group on this host has the name: no-such-group",
+    ]
+
+
+def test_many_names_are_cut() -> None:
+    text = ", ".join(f"{{group: no-such-{number:03}, role: ci}}" for number in range(100))
+    assert warnings(f"bindings: [{text}]")[0].endswith("no-such-009 and 90 more")
+
+
+def test_nobody_bound() -> None:
+    assert warnings("bindings: []") == ["nobody is bound to a role: every call will be refused"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        ("privileged: true", "privileged: true"),
+        ("devices: true", "devices: true"),
+        ("security_options: true", "security_options: true"),
+        ("driver_options: true", "driver_options: true"),
+        ("cgroup_parent: true", "cgroup_parent: true"),
+        ("unmodelled: true", "unmodelled: true"),
+        ("binds: [{path: /, mode: ro}]", "a bind of /"),
+        ("capabilities: [SYS_ADMIN]", "capabilities that reach the host"),
+        ("host_namespaces: [pid]", "namespaces of the host"),
+    ],
+)
+def test_power_over_the_host(rule: str, what: str) -> None:
+    text = f"bindings: [{{group: {GROUP}, role: r}}]\nroles:\n  r:\n    {rule}\n"
+    assert warnings(text) == [f"p:5: role r has {what}: group {GROUP} can become root of this host"]
+
+
+def test_roots_own_power_and_a_role_of_nobodys_are_no_news() -> None:
+    assert warnings(f"bindings: [{{user: {USER}, role: admin}}]\nroles: {{r: {{privileged: true}}}}") == []
+
+
+def test_up_is_given_its_settings(monkeypatch: pytest.MonkeyPatch, policy: Path) -> None:
+    given: list[dict[str, object]] = []
+
+    def main(options: argparse.Namespace) -> int:
+        given.append(vars(options))
+        return 7
+
+    monkeypatch.setitem(sys.modules, "sockproxy.supervise", SimpleNamespace(main=main))
+    monkeypatch.delattr("sockproxy.supervise", raising=False)
+    monkeypatch.setattr(paths, "POLICY_FILE", str(policy))
+    assert cli.main(["up"]) == 7
+    del given[0]["run"]
+    assert given[0] == {
+        "config": None,
+        "docker_socket": "/var/run/docker.sock",
+        "listen": "/run/sockproxy/docker.sock",
+        "runtime_dir": "/run/sockproxy",
+        "state_dir": "/var/lib/sockproxy",
+        "log_dir": "/var/log/sockproxy",
+    }

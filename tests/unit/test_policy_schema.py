@@ -1,0 +1,203 @@
+"""Each row of the table of rules: what it takes, what it refuses, what it says to people."""
+
+from __future__ import annotations
+
+import pytest
+
+from sockproxy.errors import ConfigError
+from sockproxy.policy.document import Mapping, parse
+from sockproxy.policy.schema import CAPABILITIES, LONGEST, RULES, Value
+from sockproxy_helpers import policy
+
+FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
+LISTS = ["binds", "capabilities", "host_namespaces", "runtimes", "sysctls"]
+MAPS = ["limits", "ports"]
+
+
+def value(rule: str, text: str) -> Value:
+    top = parse(f"{rule}: {text}".encode(), "f")
+    assert isinstance(top, Mapping)
+    return RULES[rule].parse(top.entries[rule][1])
+
+
+def test_every_row_is_tried() -> None:
+    assert sorted(FLAGS + LISTS + MAPS) == sorted(RULES)
+
+
+def test_the_helpers_know_the_same_rules() -> None:
+    assert policy.RULES.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(rule: str) -> None:
+    default = RULES[rule].default
+    assert policy.RULES[rule](default)
+    assert default == (
+        {"limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0}, "ports": {"min": 65536}}.get(rule)
+        or ([] if rule in LISTS else rule == "no_new_privileges")
+    )
+
+
+GOOD = [
+    *((rule, word, word == "true") for rule in FLAGS for word in ("true", "false")),
+    ("binds", "[]", []),
+    ("binds", '[{path: "{home}", mode: rw}]', [{"path": "{home}", "mode": "rw"}]),
+    (
+        "binds",
+        "[{mode: ro, path: /}, {path: /srv/a b, mode: rw}]",
+        [{"mode": "ro", "path": "/"}, {"path": "/srv/a b", "mode": "rw"}],
+    ),
+    ("capabilities", "[ALL]", ["ALL"]),
+    ("capabilities", "[NET_RAW, CHOWN]", ["NET_RAW", "CHOWN"]),
+    ("host_namespaces", "[network, pid, ipc, uts, cgroup, user]", ["network", "pid", "ipc", "uts", "cgroup", "user"]),
+    ("runtimes", "[runc, io.containerd.runc.v2]", ["runc", "io.containerd.runc.v2"]),
+    ("sysctls", "[net.ipv4., kernel.shm_rmid_forced]", ["net.ipv4.", "kernel.shm_rmid_forced"]),
+    ("limits", "{}", {}),
+    (
+        "limits",
+        "{memory: 8g, cpus: 2.5, pids: 10, containers: 0}",
+        {"memory": 8 << 30, "cpus": 2.5, "pids": 10, "containers": 0},
+    ),
+    (
+        "limits",
+        "{memory: null, cpus: ~, pids: null, containers: null}",
+        dict.fromkeys(("memory", "cpus", "pids", "containers")),
+    ),
+    ("limits", "{memory: 6291456}", {"memory": 6 << 20}),
+    ("limits", "{memory: 6144k}", {"memory": 6 << 20}),
+    ("limits", "{memory: 512M}", {"memory": 512 << 20}),
+    ("limits", "{memory: 1tb}", {"memory": 1 << 40}),
+    ("limits", "{cpus: 3}", {"cpus": 3}),
+    ("limits", "{pids: 010}", {"pids": 10}),  # not YAML's octal 8
+    ("ports", "{min: 1}", {"min": 1}),
+    ("ports", "{min: 65536}", {"min": 65536}),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "expected"), GOOD)
+def test_values(rule: str, text: str, expected: Value) -> None:
+    assert value(rule, text) == expected
+    assert policy.RULES[rule](RULES[rule].combine(RULES[rule].default, value(rule, text)))
+
+
+FLAG = "true or false"
+PATH = '"{home}", or an absolute path without "." or ".." and without a slash at its end'
+SIZE = "a size such as 512m or 8g, at least 6m"
+CAPABILITY = f"one of {', '.join(CAPABILITIES)}, ALL"
+NAMESPACE = "one of network, pid, ipc, uts, cgroup, user"
+LIMIT = "one of memory, cpus, pids, containers"
+BAD = [
+    *(
+        (rule, text, f"{what}, expected {FLAG}")
+        for rule in FLAGS
+        for text, what in (
+            ("yes", "`yes`"),
+            ("1", "`1`"),
+            ("True", "`True`"),
+            ("'true'", '"true"'),
+            ("", "nothing"),
+            ("[true]", "a list"),
+        )
+    ),
+    ("binds", "/srv", '`/srv`, expected a list of {path: "{home}" or absolute, mode: ro or rw}'),
+    ("binds", "[/srv]", "`/srv`, expected a map with path, mode"),
+    ("binds", "[{path: /srv}]", "no mode, expected a map with path, mode"),
+    ("binds", "[{mode: ro}]", "no path, expected a map with path, mode"),
+    ("binds", "[{path: /srv, mode: ro, typo: 1}]", "unknown key `typo`, expected one of path, mode"),
+    ("binds", "[{path: /srv, moed: ro}]", "unknown key `moed` (did you mean mode?), expected one of path, mode"),
+    ("binds", "[{path: /srv, mode: RW}]", "`RW`, expected ro or rw"),
+    ("binds", "[{path: /srv, mode: [ro]}]", "a list, expected ro or rw"),
+    ("binds", "[{path: null, mode: ro}]", '`null`, expected "{home}" or an absolute path'),
+    ("binds", "[{path: {home}, mode: ro}]", 'a map, expected "{home}" or an absolute path'),
+    *(
+        ("binds", f"[{{path: '{path}', mode: ro}}]", f'"{path}", expected {PATH}')
+        for path in ("srv", "~/x", "/srv/", "//", "/a//b", "/a/../b", "/..", "/.", "{home}/x", "$HOME")
+    ),
+    ("binds", "[" + "x, " * (LONGEST + 1) + "]", f"{LONGEST + 1} items, expected at most {LONGEST}"),
+    ("capabilities", "CHOWN", "`CHOWN`, expected a list of capabilities, without CAP_"),
+    ("capabilities", "[[CHOWN]]", "a list, expected capabilities, without CAP_"),
+    ("capabilities", "[CAP_CHOWN]", f"unknown `CAP_CHOWN` (did you mean CHOWN?), expected {CAPABILITY}"),
+    ("capabilities", "[CHOWN, CHOWN]", "`CHOWN` for the second time, expected each once, as in line 1"),
+    ("capabilities", "[ALL, CHOWN]", "ALL among others, expected ALL alone, or names"),
+    ("host_namespaces", "[net]", "unknown `net` (did you mean network?), expected " + NAMESPACE),
+    ("host_namespaces", "true", "`true`, expected a list of namespaces"),
+    ("runtimes", "[a/b]", "`a/b`, expected names of runtimes, or ALL"),
+    ("runtimes", "['']", '"", expected names of runtimes, or ALL'),
+    ("sysctls", "[net..x]", "`net..x`, expected sysctls, or prefixes ending in a dot"),
+    ("sysctls", "[.]", "`.`, expected sysctls, or prefixes ending in a dot"),
+    ("limits", "8g", "`8g`, expected a map with memory, cpus, pids, containers"),
+    ("limits", "{memroy: 8g}", "unknown key `memroy` (did you mean memory?), expected " + LIMIT),
+    *(
+        ("limits", f"{{memory: {text}}}", f"{what}, expected {SIZE}")
+        for text, what in (
+            ("8 g", "`8 g`"),
+            ("8x", "`8x`"),
+            ("-1", "`-1`"),
+            ("0", "`0`"),
+            ("5m", "`5m`"),
+            ("1.5g", "`1.5g`"),
+            ("", "nothing"),
+            ("8gib", "`8gib`"),
+            ("9999999t", "`9999999t`"),
+            ("unlimited", "`unlimited`"),
+            ("[8g]", "a list"),
+            ("'null'", '"null"'),
+        )
+    ),
+    *(
+        ("limits", f"{{cpus: {text}}}", f"`{text}`, expected a number from 0.01 to 65536")
+        for text in ("0", "0.001", "-1", "1e3", ".5", "1.2345", "two", "99999", "inf", "nan")
+    ),
+    *(
+        ("limits", f"{{pids: {text}}}", f"`{text}`, expected a whole number from 1 to 4194304")
+        for text in ("0", "-1", "1.5", "4194305", "1_0", "0x10", "\u0663")
+    ),
+    ("limits", "{containers: 1000001}", "`1000001`, expected a whole number from 0 to 1000000"),
+    ("ports", "1024", "`1024`, expected a map with min"),
+    ("ports", "{max: 1}", "unknown key `max`, expected one of min"),
+    ("ports", "{min: 0}", "`0`, expected a whole number from 1 to 65536"),
+    ("ports", "{min: null}", "`null`, expected a whole number from 1 to 65536"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "message"), BAD)
+def test_mistakes(rule: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        value(rule, text)
+    assert str(error.value).split(": ", 1)[1] == message
+
+
+def test_a_map_is_combined_key_by_key_and_a_list_as_a_whole() -> None:
+    assert RULES["limits"].combine({"memory": 1, "cpus": 2}, {"memory": None}) == {"memory": None, "cpus": 2}
+    assert RULES["capabilities"].combine(["CHOWN"], []) == []
+    assert RULES["fetch"].combine(True, False) is False
+
+
+@pytest.mark.parametrize(
+    ("rule", "setting", "sentence"),
+    [
+        ("ports", {"min": 1024}, "may publish host ports from 1024 upwards"),
+        ("ports", {"min": 65536}, "may publish host ports from 65536 (none) upwards"),
+        ("privileged", False, "may not run privileged containers and execs"),
+        ("privileged", True, "may run privileged containers and execs"),
+        (
+            "no_new_privileges",
+            True,
+            "may not run containers whose processes gain privileges (su, sudo, setuid programs)",
+        ),
+        ("binds", [{"path": "/srv", "mode": "ro"}], "may bind these places on the host: /srv (ro)"),
+        ("capabilities", [], "may have these capabilities in a container: none"),
+        (
+            "limits",
+            {"memory": 1536 << 20, "cpus": None, "pids": 7, "containers": 50},
+            "may use up to 1536m memory, unlimited cpus and 7 pids a container, and have 50 containers",
+        ),
+    ],
+)
+def test_a_value_is_told_in_words(rule: str, setting: Value, sentence: str) -> None:
+    assert RULES[rule].describe(setting) == sentence
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_words(rule: str) -> None:
+    assert RULES[rule].describe(RULES[rule].default).startswith("may ")
