@@ -32,13 +32,17 @@ STANDARD = {
     "re",
 }
 STANDARD |= {"select", "signal", "socket", "struct", "sys", "time"}
-# What those load in turn, in Python 3.11 to 3.13, beyond a bare interpreter.
-LOADED = STANDARD | {"copyreg", "enum", "functools", "keyword", "math", "operator", "reprlib", "selectors", "types"}
-LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser", "json.decoder", "json.encoder", "json.scanner"}
-# Lines of Python as root, ours and the standard library's. Measured 2026-11 on 3.11: 9,200 of the library for os, socket,
-# struct, json, re; raise it only for code that must run as root.
-LIBRARY_LINES = 10_500
-OUR_LINES = 4_000
+# What can do more than the rest, and the one file that needs it: Python calls Landlock by ctypes only.
+ONLY_IN = {"ctypes": "confine.py"}
+# What those load in turn, in Python 3.11 to 3.13, beyond a bare interpreter; names that begin with _ are not listed.
+LOADED = STANDARD | set(ONLY_IN) | {"copyreg", "ctypes._endian", "encodings.ascii", "enum", "functools", "genericpath"}
+LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "selectors", "stat", "types"}
+LOADED |= {"os.path", "collections.abc", "json.decoder", "json.encoder", "json.scanner"}
+LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
+# Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
+# 3,700 of ours; raise it only for code that must run as root.
+LIBRARY_LINES = 17_000
+OUR_LINES = 4_200
 
 MEASURE = """
 import sys
@@ -77,15 +81,18 @@ def test_helper_file_is_short_and_imports_little(path: Path) -> None:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(str(node.module).partition(".")[0])
-    assert names - {"sockproxy_helpers"} <= STANDARD
+    allowed = {name for name, file in ONLY_IN.items() if file == path.name}
+    assert names - {"sockproxy_helpers"} <= STANDARD | allowed
 
 
 def test_what_a_root_helper_loads() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-B", "-c", MEASURE, HELPERS], capture_output=True, check=True)
     modules: dict[str, str | None] = json.loads(done.stdout)
     ours = {name for name in modules if name.partition(".")[0] == "sockproxy_helpers"}
-    library = set(modules) - ours
-    unknown = {name for name in library if name not in LOADED and not name.partition(".")[0].startswith("_")}
-    assert not unknown - {"collections.abc"}
-    assert sum(lines(path) for name in library if (path := modules[name]) and path.endswith(".py")) <= LIBRARY_LINES
-    assert sum(lines(str(modules[name])) for name in ours) <= OUR_LINES
+    assert {name for name in modules.keys() - ours if not name.startswith("_")} <= LOADED
+    assert count(modules, modules.keys() - ours) <= LIBRARY_LINES
+    assert count(modules, ours) <= OUR_LINES
+
+
+def count(modules: dict[str, str | None], names: set[str]) -> int:
+    return sum(lines(path) for path in {modules[name] for name in names} if path and path.endswith(".py"))

@@ -136,8 +136,10 @@ class Exchange:
         self._step_upload(upload, events)
         if events.get(client, 0) & RDHUP:
             self._half_closed = True
-        if self._half_closed and self._daemon.sock and not (self._upload and not self._upload.done):
-            # dockerd takes a half-close for a cancellation and ends the answer: leave that to it.
+        uploading = self._upload and not self._upload.done
+        if self._half_closed and self._daemon.sock and not uploading and self._call.operation.response != "hijack":
+            # dockerd takes a half-close for a cancellation and ends the answer: leave that to it. Before a stream it
+            # is only the end of stdin, which goes behind what the client has sent.
             _shutdown(self._daemon.sock)
         step(flows, events)
         return events

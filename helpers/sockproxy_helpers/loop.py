@@ -109,17 +109,19 @@ class Loop:
                 self._step(self._ready.popleft())
 
     def _poll(self) -> None:
-        if self._ready:
-            timeout = 0.0
-        else:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
-        for fd, events in self._epoll.poll(timeout):
+        for fd, events in self._epoll.poll(0 if self._ready else self._timeout()):
             task = self._waiting.get(fd)
             if task is None:
                 self._disarm(fd)  # its owner is busy elsewhere: level-triggered, it would fire without end
             else:
                 task.events[fd] = events
                 self.wake(task)
+
+    def _timeout(self) -> float:
+        """Tell how long nothing can happen without an event; most timers are over before their time, and forgotten."""
+        while self._timers and self._timers[0][2] != self._timers[0][3].turn:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
 
     def _expire(self) -> None:
         now = time.monotonic()

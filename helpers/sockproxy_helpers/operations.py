@@ -93,5 +93,8 @@ def read_table(name: str, columns: int) -> list[list[str]]:
 
 
 def load() -> list[Operation]:
-    """Read the table of operations, in its order; an operation with two paths has two rows."""
+    """Read the table of operations, in its order.
+
+    An operation with two paths has two rows; the first is the one that is sent to the daemon.
+    """
     return [Operation(*row) for row in read_table("operations", 8)]

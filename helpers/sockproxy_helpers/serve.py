@@ -48,7 +48,7 @@ class Helper:
         runtime = environment["SOCKPROXY_RUNTIME"]
         self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
         self._approval = approve.Approval(scope, loop, runtime)
-        self.operations = {row.name: row for row in operations.load() if row.scope == scope}
+        self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
         self._front_uid = pwd.getpwnam(FRONT).pw_uid
         self.reload()
 

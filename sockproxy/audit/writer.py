@@ -57,6 +57,7 @@ class Writer:
         self._listener, self._log, self._allowed = listener, log, allowed
         self._clients: dict[int, _Client] = {}
         self._batch: list[tuple[_Client | None, Entry]] = []
+        self._ended: list[_Client] = []  # closed at the end of the turn, behind their acknowledgements
         self._epoll = select.epoll()
         listener.setblocking(False)
         self._epoll.register(listener, _IN)
@@ -70,6 +71,9 @@ class Writer:
         self._epoll.unregister(stop)
         while self._turn(0):
             pass
+        for client in list(self._clients.values()):
+            self._close(client)
+        self._epoll.close()
 
     def _turn(self, timeout: float) -> list[int]:
         """Wait for something to do and do it; tell which descriptors were ready."""
@@ -85,6 +89,8 @@ class Writer:
                 self._receive(client)
         if self._batch:
             self._write()
+        while self._ended:
+            self._close(self._ended.pop())
         return [fd for fd, _ in ready]
 
     def _accept(self) -> None:
@@ -112,7 +118,7 @@ class Writer:
             except OSError:
                 untrusted_record, flags = b"", 0
             if not untrusted_record:
-                self._close(client)
+                self._ended.append(client)
                 return
             try:
                 if flags & socket.MSG_TRUNC:
@@ -121,7 +127,7 @@ class Writer:
             except (ValueError, RecursionError) as error:
                 print(f"no record from uid {client.uid} (pid {client.pid}): {error}", file=sys.stderr)
                 self._batch.append((None, gap("a message that is no record", client.uid, client.pid)))
-                self._close(client)
+                self._ended.append(client)
                 return
 
     def _write(self) -> None:
@@ -142,9 +148,10 @@ class Writer:
             self._send(client)
 
     def _send(self, client: _Client) -> None:
-        """Send a connection its acknowledgements; while it doesn't take them, it waits, and nobody else does."""
-        if client.sock.fileno() < 0:
-            return
+        """Send a connection its acknowledgements; while it doesn't take them, it waits, and nobody else does.
+
+        The kernel keeps few for it (net.unix.max_dgram_qlen: 10), so that it must wait is no sign of bad will.
+        """
         try:
             while client.acks:
                 client.sock.send(client.acks[0])
@@ -152,8 +159,7 @@ class Writer:
         except BlockingIOError:
             pass
         except OSError:
-            self._close(client)
-            return
+            client.acks.clear()  # it has left, which the next read tells
         interest = _OUT if client.acks else _IN
         if interest != client.interest:
             client.interest = interest

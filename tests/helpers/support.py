@@ -121,6 +121,10 @@ class Peer:
         del self.buffer[:size]
         return data
 
+    def twin(self) -> Peer:
+        """Give the same end for another task: one descriptor is waited for by one task."""
+        return Peer(self.loop, self.sock.dup())
+
     def half_close(self) -> None:
         """Send no more."""
         self.sock.shutdown(socket.SHUT_WR)
@@ -135,6 +139,7 @@ class Listener:
 
     def __init__(self, loop: Loop, path: Path, kind: int = socket.SOCK_STREAM) -> None:
         self.loop, self.accepted = loop, 0
+        self._socks: list[socket.socket] = []
         self.sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
         self.sock.bind(str(path))
         self.sock.listen()
@@ -148,11 +153,14 @@ class Listener:
                 await self.loop.wait({self.sock.fileno(): IN})
                 continue
             self.accepted += 1
+            self._socks.append(sock)
             return Peer(self.loop, sock)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and leave who was accepted."""
         self.loop.close(self.sock)
+        for sock in self._socks:
+            sock.close()
 
 
 def message(op: str, **fields: object) -> dict[str, object]:

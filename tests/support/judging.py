@@ -30,9 +30,10 @@ STRICTEST: dict[str, object] = {
 }
 DEVELOPER = STRICTEST | {
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
-    "capabilities": [name for name in DEFAULT_CAPABILITIES if name != "MKNOD"],
+    "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "NET_RAW", "SETFCAP")],
     "limits": {"memory": 8 << 30, "cpus": 4, "pids": 2048, "containers": 50},
     "ports": {"min": 1024},
+    "runtimes": ["runc"],
     "sysctls": ["net.ipv4.ip_unprivileged_port_start"],
 }
 ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
@@ -48,7 +49,7 @@ ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
 
 
 def context(rules: dict[str, object], operation: str, caller: Caller = KIM) -> model.Context:
-    """Form the context of a call; each rule is said to stand in the line of roles.yaml that its place in the list is."""
+    """Form the context of a call; the n-th rule by name is said to stand in line n of roles.yaml."""
     lines = {name: (rules[name], f"roles.yaml:{line}") for line, name in enumerate(sorted(rules), 1)}
     return model.Context(lines, caller, operation, "developer")
 

@@ -58,7 +58,7 @@ class Proxy:
         self.docker_host = f"unix://{self.listen}"
         self.config, self.log, self.runtime = folder / "sockproxy.yaml", folder / "log", folder / "run"
         self.config.write_text(policy)
-        command = [sys.executable, "-I", "-m", "sockproxy.cli", "up", "--config", self.config, "--listen", self.listen]
+        command = [sys.executable, "-I", "-m", "sockproxy", "up", "--config", self.config, "--listen", self.listen]
         command += ["--docker-socket", engine.socket, "--runtime-dir", self.runtime]
         command += ["--state-dir", folder / "state", "--log-dir", self.log]
         with open(folder / "out", "wb") as output, open(folder / "err", "wb") as errors:

@@ -65,6 +65,7 @@ class Users:
             folder = user.home / ".docker" / "cli-plugins"
             folder.mkdir(parents=True, exist_ok=True)
             for plugin in plugins.iterdir():
+                (folder / plugin.name).unlink(missing_ok=True)
                 (folder / plugin.name).symlink_to(plugin)
             _run("chown", "-R", f"{user.uid}:{user.gid}", user.home / ".docker")
 
