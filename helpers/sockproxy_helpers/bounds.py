@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from .context import Context
+from .errors import Malformed
 from .walk import is_zero
 
 NANO = 1_000_000_000
@@ -71,6 +72,8 @@ def cpus_or_limit(value: int | None, ctx: Context) -> int | None:
 
 def _period(ctx: Context) -> int:
     period = ctx.built.get("CpuPeriod", ctx.built.get("cpuperiod"))
+    if isinstance(period, int) and period < 0:
+        raise Malformed("a CPU period below zero")
     return period if isinstance(period, int) else 0
 
 
@@ -89,10 +92,10 @@ def cpu_quota_or_limit(value: int | None, ctx: Context) -> int | None:
     return cpu_quota(value, ctx) or (value if limit is None else int(limit * PERIOD))
 
 
-def cpu_quota_update(value: int, ctx: Context) -> int | None:
+def cpu_quota_update(value: int | None, ctx: Context) -> int | None:
     """Bound a quota together with its period: over a period set earlier it could be any number of CPUs."""
     if ctx.number("limits", "cpus") is None:
         return value
-    if (value != 0) != (_period(ctx) != 0):
+    if is_zero(value) != (_period(ctx) == 0):
         raise ctx.refusal("may change quota and period only together (allowed: both, or NanoCpus alone)", "limits")
     return cpu_quota(value, ctx)

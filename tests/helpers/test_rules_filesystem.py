@@ -59,8 +59,22 @@ def test_binds_refused(bind: str, rule: str) -> None:
 
 @pytest.mark.parametrize(
     "bind",
-    ["/home/kim/..:/a", "/home/kim/../../etc:/a", "a:b", "./x:/a", "~:/a", "..:/a", "x", "", ":/a", "a:/b:ro:z", "/home/kim/\n:/a", "/a:", "a/b:/c"],
-)  # fmt: skip
+    [
+        "/home/kim/..:/a",
+        "/home/kim/../../etc:/a",
+        "a:b",
+        "./x:/a",
+        "~:/a",
+        "..:/a",
+        "x",
+        "",
+        ":/a",
+        "a:/b:ro:z",
+        "/home/kim/\n:/a",
+        "/a:",
+        "a/b:/c",
+    ],
+)
 def test_odd_binds(bind: str) -> None:
     with pytest.raises(Malformed):
         create({"Binds": [bind]}, ADMIN)
@@ -142,8 +156,15 @@ def test_mounts_refused(fields: dict[str, object], rule: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"Source": ""}, {"Source": "home"}, {"Source": "/home/kim/../x"}, {"Type": "volume", "Source": "/etc"}, {"Type": "tmpfs"}, {"Source": "/a\x01"}],
-)  # fmt: skip
+    [
+        {"Source": ""},
+        {"Source": "home"},
+        {"Source": "/home/kim/../x"},
+        {"Type": "volume", "Source": "/etc"},
+        {"Type": "tmpfs"},
+        {"Source": "/a\x01"},
+    ],
+)
 def test_odd_mounts(fields: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         create(mount(**fields), ADMIN)
@@ -246,8 +267,18 @@ def test_import() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["LABEL a=b c=\"d e\" 'f'='$g'", "label a=$b", "LABEL a some words", "CMD [\"a\\n\"]", "ENV io.sockproxy.owner=0", "", "ENV a=b\nLABEL c=d\n", "ONBUILD RUN x", "CMD"],
-)  # fmt: skip
+    [
+        "LABEL a=b c=\"d e\" 'f'='$g'",
+        "label a=$b",
+        "LABEL a some words",
+        'CMD ["a\\n"]',
+        "ENV io.sockproxy.owner=0",
+        "",
+        "ENV a=b\nLABEL c=d\n",
+        "ONBUILD RUN x",
+        "CMD",
+    ],
+)
 def test_changes(change: str) -> None:
     judge("ImageCommit", query=[("changes", change)])
 
@@ -255,12 +286,24 @@ def test_changes(change: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "LABEL io.sockproxy.owner=0", "label IO.sockproxy.x=0", 'LABEL "io.sockproxy.owner"=0', "LABEL 'io.sockproxy.owner'=0",
-        "LABEL a=b io.sockproxy.owner=0", "LABEL io.sockproxy.owner 0", "LABEL io.sock\\proxy.owner=0", "LABEL $X=0", "LABEL ${X}y=0",
-        "  LABEL\tio.sockproxy.owner=0", "ONBUILD LABEL io.sockproxy.owner=0", "ENV a=b\nLABEL io.sockproxy.owner=0", 'LABEL a="x\\" io.sockproxy.owner=0 "',
-        'LABEL "io.sock"proxy.owner=0', "LABEL a=b $X", "LABEL",
+        "LABEL io.sockproxy.owner=0",
+        "label IO.sockproxy.x=0",
+        'LABEL "io.sockproxy.owner"=0',
+        "LABEL 'io.sockproxy.owner'=0",
+        "LABEL a=b io.sockproxy.owner=0",
+        "LABEL io.sockproxy.owner 0",
+        "LABEL io.sock\\proxy.owner=0",
+        "LABEL $X=0",
+        "LABEL ${X}y=0",
+        "  LABEL\tio.sockproxy.owner=0",
+        "ONBUILD LABEL io.sockproxy.owner=0",
+        "ENV a=b\nLABEL io.sockproxy.owner=0",
+        'LABEL a="x\\" io.sockproxy.owner=0 "',
+        'LABEL "io.sock"proxy.owner=0',
+        "LABEL a=b $X",
+        "LABEL",
     ],
-)  # fmt: skip
+)
 def test_changes_with_our_labels(change: str) -> None:
     for name in ("ImageCommit", "ImageCreate"):
         with pytest.raises(Refused):

@@ -127,14 +127,20 @@ def test_admin_may(host: dict[str, object]) -> None:
         ({"PidsLimit": 7}, {"PidsLimit": 7}),
         ({"IpcMode": "private", "CgroupnsMode": "private"}, {"IpcMode": "private", "CgroupnsMode": "private"}),
         ({"Runtime": "runc"}, {"Runtime": "runc"}),
-        ({"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}}, {"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}}),
+        (
+            {"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}},
+            {"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}},
+        ),
         ({"MaskedPaths": None, "ReadonlyPaths": None}, {"MaskedPaths": None, "ReadonlyPaths": None}),
         ({"OomScoreAdj": 500, "OomKillDisable": False}, {"OomScoreAdj": 500, "OomKillDisable": False}),
         ({"ContainerIDFile": "/tmp/x"}, {"ContainerIDFile": None}),
-        ({"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}}, {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}}),
+        (
+            {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},
+            {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},
+        ),
         ({"Cgroup": "", "Capabilities": None, "DiskQuota": 0}, {"Cgroup": None, "DiskQuota": None}),
     ],
-)  # fmt: skip
+)
 def test_allowed(given: dict[str, object], sent: dict[str, object]) -> None:
     host = create(given)
     assert {key: host.get(key) for key in sent} == sent
@@ -244,9 +250,17 @@ def test_ps_args() -> None:
 
 
 UPDATES: list[dict[str, object]] = [
-    {"Memory": 9 << 30}, {"MemorySwap": -1}, {"NanoCpus": 5 * 10**9}, {"PidsLimit": -1}, {"CpuQuota": -1, "CpuPeriod": 1},
-    {"CpuPeriod": 1000}, {"CpuQuota": 1000}, {"CpuQuota": 5000, "CpuPeriod": 1000}, {"Devices": [{}]}, {"CgroupParent": "a"},
-]  # fmt: skip
+    {"Memory": 9 << 30},
+    {"MemorySwap": -1},
+    {"NanoCpus": 5 * 10**9},
+    {"PidsLimit": -1},
+    {"CpuQuota": -1, "CpuPeriod": 1},
+    {"CpuPeriod": 1000},
+    {"CpuQuota": 1000},
+    {"CpuQuota": 5000, "CpuPeriod": 1000},
+    {"Devices": [{}]},
+    {"CgroupParent": "a"},
+]
 
 
 @pytest.mark.parametrize("body", UPDATES)
@@ -260,3 +274,9 @@ def test_update_keeps_what_is_not_given() -> None:
     body = {"Memory": 0, "PidsLimit": 0, "NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0}
     assert judge("ContainerUpdate", body)[1] == {"CpuPeriod": 0}
     assert judge("ContainerUpdate", {"CpuQuota": 4000, "CpuPeriod": 1000})[1] == {"CpuQuota": 4000, "CpuPeriod": 1000}
+
+
+def test_period_below_zero() -> None:
+    for host in ({"CpuPeriod": -1000}, {"CpuPeriod": -1000, "CpuQuota": 1000}):
+        with pytest.raises(Malformed):
+            create(host)

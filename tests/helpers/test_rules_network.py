@@ -48,7 +48,7 @@ def test_low_ports(port: str) -> None:
     create({"PortBindings": {"80/tcp": [{"HostPort": port}]}}, ADMIN | {"ports": {"min": 0}})
 
 
-@pytest.mark.parametrize("port", ["00080", "+80", " 80", "8080/tcp", "65536", "8000-70000", "80-", "a", "\u0661"])
+@pytest.mark.parametrize("port", ["00080", "-1", "+80", " 80", "8080/tcp", "65536", "8000-70000", "80-", "a", "\u0661"])
 def test_odd_ports(port: str) -> None:
     with pytest.raises(Malformed):
         create({"PortBindings": {"80/tcp": [{"HostPort": port}]}}, ADMIN)
@@ -90,9 +90,24 @@ def test_private_ranges(range_: str) -> None:
 
 @pytest.mark.parametrize(
     "range_",
-    ["8.8.8.0/24", "169.254.169.0/24", "127.0.0.0/16", "172.32.0.0/16", "172.15.0.0/16", "11.0.0.0/16", "0.0.0.0/0", "10.0.0.0/8",
-     "10.0.0.0/15", "192.169.0.0/24", "fe80::/64", "2001:db8::/64", "fd00::/7", "::ffff:10.0.0.0/112", "fd00::/47"],
-)  # fmt: skip
+    [
+        "8.8.8.0/24",
+        "169.254.169.0/24",
+        "127.0.0.0/16",
+        "172.32.0.0/16",
+        "172.15.0.0/16",
+        "11.0.0.0/16",
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.0.0.0/15",
+        "192.169.0.0/24",
+        "fe80::/64",
+        "2001:db8::/64",
+        "fd00::/7",
+        "::ffff:10.0.0.0/112",
+        "fd00::/47",
+    ],
+)
 def test_other_ranges(range_: str) -> None:
     for key in ("Subnet", "IPRange"):
         with pytest.raises(Refused, match=r"allowed: within 10\.0\.0\.0/8"):
@@ -121,11 +136,18 @@ def test_addresses() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Driver": "macvlan"}, {"Driver": "host"}, {"Scope": "swarm"}, {"Ingress": True}, {"ConfigOnly": True},
-        {"ConfigFrom": {"Network": "a"}}, {"IPAM": {"Driver": "dhcp"}}, {"IPAM": {"Options": {"a": "b"}}},
-        {"Options": {"com.docker.network.bridge.name": "docker0"}}, {"Options": {"parent": "eth0"}},
+        {"Driver": "macvlan"},
+        {"Driver": "host"},
+        {"Scope": "swarm"},
+        {"Ingress": True},
+        {"ConfigOnly": True},
+        {"ConfigFrom": {"Network": "a"}},
+        {"IPAM": {"Driver": "dhcp"}},
+        {"IPAM": {"Options": {"a": "b"}}},
+        {"Options": {"com.docker.network.bridge.name": "docker0"}},
+        {"Options": {"parent": "eth0"}},
     ],
-)  # fmt: skip
+)
 def test_drivers(fields: dict[str, object]) -> None:
     with pytest.raises(Refused) as refusal:
         judge("NetworkCreate", network(**fields))
@@ -135,9 +157,15 @@ def test_drivers(fields: dict[str, object]) -> None:
 
 def test_plain_networks() -> None:
     body = network(
-        Driver="bridge", Internal=True, Attachable=True, EnableIPv6=True, Labels={"a": "b"}, CheckDuplicate=True, Scope="local",
+        Driver="bridge",
+        Internal=True,
+        Attachable=True,
+        EnableIPv6=True,
+        Labels={"a": "b"},
+        CheckDuplicate=True,
+        Scope="local",
         Options={"com.docker.network.bridge.enable_icc": "false", "com.docker.network.driver.mtu": "1400"},
-    )  # fmt: skip
+    )
     assert judge("NetworkCreate", body)[1] == body
     for fields in (
         {"ConfigFrom": None},

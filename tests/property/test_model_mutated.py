@@ -28,9 +28,14 @@ WORDS = [
     "a\nb",
 ]
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**64), 2**64), st.floats(), st.text(max_size=5), st.sampled_from(WORDS),
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**64), 2**64),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(WORDS),
     st.sampled_from(["host", "container:x", "/:/h", "ALL", "unconfined", "/etc", "00080", "10.0.0.0/8"]),
-)  # fmt: skip
+)
 VALUES = st.recursive(
     LEAVES,
     lambda inner: (
@@ -146,7 +151,7 @@ def test_json_is_read_or_malformed(text: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.sampled_from(sorted(OPERATIONS)),
+    st.sampled_from(sorted(OPERATIONS.keys() - {"SystemOptions"})),
     st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), max_size=3),
     VALUES,
 )

@@ -64,6 +64,7 @@ class Running:
             thread.join(BOUND)
         while not self._queues["err"].empty():
             self.said.append(self._queues["err"].get())
+        self.said = [line for line in self.said if line]  # without the mark of the end
         return code
 
     def children(self) -> dict[int, list[str]]:

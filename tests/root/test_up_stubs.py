@@ -125,7 +125,7 @@ def test_reload_reaches_whom_it_concerns(up: Up) -> None:
 def test_output_can_do_nothing_to_a_terminal(up: Up) -> None:
     running = up(last="paints")
     running.ready()
-    assert running.wait_for("red") == "sockproxy: last: red \\x1b[31m\\x07 \ufffd"
+    assert running.wait_for("last: red") == "sockproxy: last: red \\x1b[31m\\x07 \ufffd"
     assert len(running.wait_for("xxx")) < 9000
     assert running.end(signal.SIGTERM) == 0
 

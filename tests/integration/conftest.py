@@ -1,0 +1,49 @@
+"""Fixtures of the tests on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.support import needs
+from tests.support.engines import Engine
+from tests.support.fake_daemon import FakeDaemon
+from tests.support.proxy import Proxy, default_policy
+from tests.support.users import Users
+
+
+@pytest.fixture(scope="session")
+def fake_daemon(folder: Path) -> Iterator[FakeDaemon]:
+    """A daemon that only takes notes."""
+    needs.root()
+    daemon = FakeDaemon(folder / "fake")
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def _noted_proxy(fake_daemon: FakeDaemon, users: Users, folder: Path) -> Iterator[Proxy]:
+    place = folder / "noted"
+    place.mkdir()
+    running = Proxy(cast(Engine, fake_daemon), place, default_policy(users))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def noted(_noted_proxy: Proxy, fake_daemon: FakeDaemon) -> Proxy:
+    """A sockproxy before the daemon that takes notes; what it has noted before is forgotten."""
+    fake_daemon.forget()
+    return _noted_proxy
+
+
+@pytest.fixture(scope="session")
+def own_engine(folder: Path) -> Iterator[Engine]:
+    """An engine that a test may kill and start again; it must leave it running."""
+    needs.root()
+    engine = Engine("28", folder / "own-engine")
+    yield engine
+    engine.stop()
