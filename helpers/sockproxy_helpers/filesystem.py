@@ -92,6 +92,8 @@ RULES: Rules = {
     "ignored": rules.ignored,
     "isolation": rules.isolation,
     "labels": rules.labels,
+    "own_filters": rules.own_filters,
+    "owned_labels": rules.owned_labels,
     "memory_or_limit": bounds.memory_or_limit,
     "memory_swap": bounds.memory_swap,
     "mount_points": mounts.mount_points,

@@ -137,6 +137,8 @@ RULES: Rules = {
     "isolation": rules.isolation,
     "kernel_paths": kernel_paths,
     "labels": rules.labels,
+    "own_filters": rules.own_filters,
+    "owned_labels": rules.owned_labels,
     "log_driver": only(("", "json-file", "local", "none"), "driver_options", "choose this log driver"),
     "memory": bounds.memory,
     "memory_or_limit": bounds.memory_or_limit,

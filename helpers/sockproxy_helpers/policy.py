@@ -73,6 +73,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "privileged": _is_flag,
     "runtimes": _is_names,
     "security_options": _is_flag,
+    "sees_all": _is_flag,
     "sysctls": _is_names,
     "unmodelled": _is_flag,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from .context import Context
 from .errors import Malformed
+from .objects import OWNER
 from .operations import NAME
 from .strict import show
 from .walk import is_zero
@@ -80,6 +81,19 @@ def labels(value: dict[str, str], ctx: Context) -> dict[str, str]:
     """Keep our own labels out of clients' hands."""
     for key in value:
         refuse_label(key, ctx)
+    return value
+
+
+def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
+    """Write down on a new object whose it is."""
+    return {**labels(value or {}, ctx), OWNER: str(ctx.caller.uid)}
+
+
+def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
+    """Narrow a list, or what is pruned, to the caller's own objects. The daemon ANDs label filters: none widens it."""
+    value = value or {}
+    if not ctx.flag("sees_all"):
+        value["label"] = [*value.get("label", []), f"{OWNER}={ctx.caller.uid}"]
     return value
 
 

@@ -1,0 +1,116 @@
+"""Find the daemon's objects and their owners.
+
+Invariant: an owner is read from the object that an ID names, never from a name: names can be given to something else
+between two requests, IDs can't. So what `find` returned may be remembered under the ID, and the ID is what is sent on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from .daemon import Daemon
+from .errors import NotFound, Unavailable
+from .operations import quote
+
+OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
+SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
+REMEMBERED = 10_000
+_ID = re.compile(r"[0-9a-f]{64}")
+_UID = re.compile(r"0|[1-9][0-9]{0,9}")
+
+# kind: where the daemon tells about one, and where its ID and labels are in the answer
+_PATHS = {
+    "container": "/containers/{}/json",
+    "exec": "/exec/{}/json",
+    "network": "/networks/{}",
+    "volume": "/volumes/{}",
+}
+_IDS = {"container": "Id", "exec": "ID", "network": "Id", "volume": "Name"}
+
+
+class Object:
+    """Hold what is known of an object.
+
+    Attributes:
+        owner: uid; None when no label tells.
+        shared: all may use it.
+    """
+
+    __slots__ = ("id", "kind", "name", "owner", "shared")
+
+    def __init__(self, kind: str, identity: str, name: str, owner: int | None, shared: bool) -> None:
+        self.kind, self.id, self.name, self.owner, self.shared = kind, identity, name, owner, shared
+
+
+class Objects:
+    """Look objects up, for all channels of a helper."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Object] = {}
+        self._missing: dict[str, str] = {}
+
+    async def find(self, daemon: Daemon, kind: str, reference: str) -> Object:
+        """Find the object that the daemon means by a reference.
+
+        Args:
+            kind: container, exec, network or volume.
+            reference: an ID, a name, or the beginning of an ID; of the grammar NAME.
+
+        Raises:
+            NotFound: there is none; the daemon's words.
+            Unavailable: the daemon can't tell.
+        """
+        known = self._known.get((kind, reference))
+        if known:
+            return known
+        found = await self._ask(daemon, kind, reference)
+        identity = found.get(_IDS[kind])
+        if not isinstance(identity, str):
+            raise Unavailable("the Docker daemon told of an object without an ID")
+        if kind == "exec":
+            owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
+        else:
+            owner = _owner(found)
+        name = str(found.get("Name", "")).removeprefix("/")
+        shared = kind == "network" and name in SHARED_NETWORKS and owner is None
+        item = Object(kind, identity, name, owner, shared)
+        if _ID.fullmatch(identity):  # volumes have names only, and a name can come to mean another
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[kind, identity] = item
+        return item
+
+    async def _ask(self, daemon: Daemon, kind: str, reference: str) -> dict[str, object]:
+        status, body = await daemon.request("GET", _PATHS[kind].format(quote(reference)))
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            raise Unavailable("the Docker daemon answered malformed JSON") from error
+        if not isinstance(answer, dict):
+            raise Unavailable("the Docker daemon answered no JSON object")
+        if status == 200:
+            return answer
+        message = str(answer.get("message"))
+        raise NotFound(message) if status == 404 else Unavailable(f"the Docker daemon: {message}")
+
+    async def missing(self, daemon: Daemon, kind: str, reference: str) -> NotFound:
+        """Form the daemon's own answer for what does not exist, for what the caller may not see.
+
+        The words are learnt from a name that nothing has, so that they are this engine's to the letter.
+        """
+        if kind not in self._missing:
+            nothing = os.urandom(32).hex()
+            try:
+                await self._ask(daemon, kind, nothing)
+            except NotFound as error:
+                self._missing[kind] = str(error).replace("{", "{{").replace("}", "}}").replace(nothing, "{}")
+        return NotFound(self._missing.get(kind, "not found").format(reference))
+
+
+def _owner(found: dict[str, object]) -> int | None:
+    config = found.get("Config")
+    labels = config.get("Labels") if isinstance(config, dict) else found.get("Labels")
+    uid = labels.get(OWNER) if isinstance(labels, dict) else None
+    return int(uid) if isinstance(uid, str) and _UID.fullmatch(uid) else None
