@@ -9,13 +9,16 @@ import json
 import os
 import socket
 
-from . import model, strict, wire
+from . import model, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
+from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused, Unavailable
 from .loop import IN, Loop
+from .objects import Objects
 from .policy import Decision, Policy
+from .references import Resolution
 
 Fault = Refused | Malformed | NotFound | Unavailable
 FAULTS = (Refused, Malformed, NotFound, Unavailable)
@@ -27,35 +30,42 @@ class Approval:
 
     def __init__(self, scope: str, loop: Loop, runtime: str) -> None:
         self._scope, self._loop, self._runtime = scope, loop, runtime
+        self._objects = Objects()
 
     async def call(
-        self, call: Call, who: Caller, decision: Decision, client: socket.socket
+        self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon
     ) -> tuple[Query, bytes | None]:
-        """Check a call and build its query and body anew."""
+        """Check a call, resolve what it names, and build its variables, query and body anew."""
         context = _context(decision, who, call.operation.name)
         body = strict.parse(call.body) if call.body else None
         if context.operation == "ContainerCreate":
-            query, body = await self._create(call.query, body, context, client)
+            try:
+                query, body = await self._create(call.query, body, context, client, daemon)
+            except NotFound as error:  # 404 means a missing image here: the CLI would pull it and try again
+                raise Malformed(str(error)) from error
         else:
             query, body = model.approve(self._scope, context.operation, call.query, body, context)
+            query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
     async def _create(
-        self, query: Query, body: object, context: Context, client: socket.socket
+        self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
+        image = body.get("Image") if isinstance(body, dict) else None
         for sibling in parts.keys() - {self._scope}:
-            parts[sibling] = await self._ask(sibling, parts[sibling], client)
+            parts[sibling] = await self._ask(sibling, parts[sibling], image, client)
         query, own = model.approve(self._scope, context.operation, query, parts[self._scope], context)
+        await Resolution(self._objects, daemon, context).run({}, [], own)
         return query, model.merge({**parts, self._scope: own})
 
-    async def _ask(self, sibling: str, part: object, client: socket.socket) -> object:
+    async def _ask(self, sibling: str, part: object, image: object, client: socket.socket) -> object:
         """Have a sibling approve its part, for the client whose socket it gets."""
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             channel.connect(f"{self._runtime}/helpers/{sibling}.sock")
-            wire.send(channel, wire.pack({"part": "ContainerCreate", "body": part}), [client.fileno()])
+            wire.send(channel, wire.pack({"part": "ContainerCreate", "body": part, "image": image}), [client.fileno()])
             reply, _ = wire.unpack(await receive(self._loop, channel))
         except (OSError, wire.WireError) as error:
             raise Unavailable(f"the {sibling} helper is not there") from error
@@ -64,6 +74,19 @@ class Approval:
         if "body" not in reply:
             raise _fault(reply)
         return reply["body"]
+
+    async def part(self, header: dict[str, object], who: Caller, policy: Policy, daemon: Daemon) -> dict[str, object]:
+        """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller."""
+        operation = str(header.get("part"))
+        try:
+            context = _context(policy.decide(who, operation), who, operation)
+            _, body = model.approve(self._scope, operation, [], header.get("body"), context)
+            await Resolution(self._objects, daemon, context).run({}, [], body)
+            if self._scope == "filesystem" and isinstance(body, dict):
+                await volumes.prepare(daemon, context, body, str(header.get("image")))
+        except FAULTS as error:
+            return fault(error)
+        return {"body": body}
 
 
 async def receive(loop: Loop, channel: socket.socket) -> bytes:
@@ -77,17 +100,6 @@ async def receive(loop: Loop, channel: socket.socket) -> bytes:
         for fd in fds:
             os.close(fd)
         return message
-
-
-def part(scope: str, policy: Policy, who: Caller, header: dict[str, object]) -> dict[str, object]:
-    """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller."""
-    operation = str(header.get("part"))
-    try:
-        context = _context(policy.decide(who, operation), who, operation)
-        _, body = model.approve(scope, operation, [], header.get("body"), context)
-    except FAULTS as error:
-        return fault(error)
-    return {"body": body}
 
 
 def _context(decision: Decision, who: Caller, operation: str) -> Context:

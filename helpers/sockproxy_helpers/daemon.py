@@ -75,6 +75,12 @@ class Response:
         unframed = self.length is None and not self.chunked
         self.close = unframed or "close" in options or not (persistent or "keep-alive" in options)
 
+    def set_length(self, length: int) -> None:
+        """Say that the body is another one, of this length; the connection can then go on."""
+        self.fields = [field for field in self.fields if field[0] not in ("Content-Length", "Transfer-Encoding")]
+        self.fields.append(("Content-Length", str(length)))
+        self.length, self.chunked, self.close = length, False, False
+
     def head(self, request_id: str, close: bool) -> bytes:
         """Form the head as the client gets it, with the connection's own fields made anew (RFC 9110 section 7.6.1)."""
         fields = [*self.fields, ("X-Sockproxy-Request-Id", request_id)]
@@ -179,13 +185,15 @@ class Daemon:
             raise Unavailable("the Docker daemon's answer has too large a head")
         return None
 
-    async def request(self, method: str, target: str) -> tuple[int, bytes]:
+    async def request(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
         """Ask the daemon something for the helper's own use and read the whole answer.
 
         Raises:
             Unavailable: no daemon, or it broke off.
         """
-        await self.send(request_head(method, target, 0, []))  # HTTP/1.0: the answer ends with the connection
+        fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
+        # HTTP/1.0: the answer ends with the connection.
+        await self.send(request_head(method, target, 0, fields) + body)
         assert self.sock is not None
         while data := await self._receive(self.sock):
             self.received += data

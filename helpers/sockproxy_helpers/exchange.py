@@ -8,6 +8,7 @@ The client's socket belongs to the helper from the call's message until the last
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from . import wire
 from .call import Call
@@ -18,6 +19,7 @@ from .loop import ERR, HUP, IN, RDHUP, Loop, Want
 from .relay import Broken, Chunked, Flow, Raw, step, wanted
 
 INLINE = wire.INLINE - 1024  # what is left of a message for the answer
+CUT_LIMIT = wire.LARGEST - 65536  # of an answer that is read as a whole; it goes to the front in one message
 
 
 class Gone(Exception):
@@ -30,6 +32,7 @@ class Exchange:
     Attributes:
         status: of the answer; 0 while there is none.
         sent: the client may have got bytes of an answer, so that it can't get another.
+        cut: makes of a whole body what the caller may know of it.
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
     """
@@ -38,6 +41,7 @@ class Exchange:
         self._loop, self._channel, self._client, self._daemon, self._call = loop, channel, client, daemon, call
         self._upload: Flow | None = None
         self._half_closed = False
+        self.cut: Callable[[bytes], bytes] | None = None
         self.status = self.bytes_in = self.bytes_out = 0
         self.sent = self.keep = False
         self.left_over = b""
@@ -64,7 +68,9 @@ class Exchange:
         elif call.upload is None and operation.method in ("POST", "PUT"):
             fields.append(("Content-Length", "0"))
         target = operation.target(call.version, call.variables, query)
-        await self._daemon.send(request_head(operation.method, target, call.minor, fields) + (body or b""))
+        await self._daemon.send(
+            request_head(operation.method, target, 0 if self.cut else call.minor, fields) + (body or b"")
+        )
         try:
             self._begin_upload()
             response = await self._response()
@@ -154,6 +160,8 @@ class Exchange:
 
     async def _answer(self, response: Response) -> bytes:
         """Pass an ordinary answer."""
+        if self.cut and response.status == 200:
+            return await self._cut_answer(response, self.cut)
         early, chunks = self._daemon.received, Chunks() if response.chunked else None
         if response.length is not None and response.length <= INLINE:
             while len(early) < response.length:
@@ -166,6 +174,24 @@ class Exchange:
             return await self._stream(response, bytes(early[:end]), chunks)
         answer = response.head(self._call.request_id, self._finish(response)) + early[:end]
         self._release(left_over=len(early) > end)
+        self.bytes_out = len(answer)
+        return answer
+
+    async def _cut_answer(self, response: Response, cut: Callable[[bytes], bytes]) -> bytes:
+        """Read an answer to its end, and pass what is left of it. It was asked for with HTTP/1.0: no chunks."""
+        received = self._daemon.received
+        try:
+            while len(received) <= CUT_LIMIT and (response.length is None or len(received) < response.length):
+                await self._receive()
+        except Unavailable:
+            if response.length is not None:
+                raise
+        if len(received) > CUT_LIMIT:
+            raise Unavailable("the Docker daemon's answer is too large to be cut to what is yours")
+        body = cut(bytes(received))
+        self._daemon.close()
+        response.set_length(len(body))
+        answer = response.head(self._call.request_id, self._finish(response)) + body
         self.bytes_out = len(answer)
         return answer
 

@@ -92,6 +92,7 @@ RULES: Rules = {
     "ignored": rules.ignored,
     "isolation": rules.isolation,
     "labels": rules.labels,
+    "own_cache": rules.own_cache,
     "own_filters": rules.own_filters,
     "owned_labels": rules.owned_labels,
     "memory_or_limit": bounds.memory_or_limit,
@@ -107,6 +108,5 @@ RULES: Rules = {
     "storage_opt": mounts.storage_opt,
     "volume_driver": only(("", "local"), "driver_options", "choose this volume driver"),
     "volume_name": volume_name,
-    "volumes_from": needs("foreign_containers", "use the volumes of another container"),
     "working_dir": rules.working_dir,
 }

@@ -72,7 +72,7 @@ class Objects:
         if kind == "exec":
             owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
         else:
-            owner = _owner(found)
+            owner = owner_of(found)
         name = str(found.get("Name", "")).removeprefix("/")
         shared = kind == "network" and name in SHARED_NETWORKS and owner is None
         item = Object(kind, identity, name, owner, shared)
@@ -109,7 +109,8 @@ class Objects:
         return NotFound(self._missing.get(kind, "not found").format(reference))
 
 
-def _owner(found: dict[str, object]) -> int | None:
+def owner_of(found: dict[str, object]) -> int | None:
+    """Read the owner's uid from what the daemon tells of an object; None when no label tells."""
     config = found.get("Config")
     labels = config.get("Labels") if isinstance(config, dict) else found.get("Labels")
     uid = labels.get(OWNER) if isinstance(labels, dict) else None

@@ -65,7 +65,6 @@ RULES: dict[str, Callable[[object], bool]] = {
     "devices": _is_flag,
     "driver_options": _is_flag,
     "fetch": _is_flag,
-    "foreign_containers": _is_flag,
     "host_namespaces": _is_names,
     "limits": _is_limits,
     "no_new_privileges": _is_flag,

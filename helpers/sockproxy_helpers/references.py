@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .context import Context
 from .daemon import Daemon
-from .errors import Malformed
+from .errors import Malformed, NotFound, Refused
 from .objects import Object, Objects
 from .operations import NAME, read_table
 from .strict import show
@@ -88,7 +88,16 @@ class Resolution:
     async def _id(self, kind: str, access: str, reference: str) -> str:
         if not NAME.fullmatch(reference):
             raise Malformed(f"{show(reference)} is not the name of a {kind}")
-        item = await self._objects.find(self._daemon, kind, reference)
+        try:
+            item = await self._objects.find(self._daemon, kind, reference)
+        except NotFound:
+            if access == "new":
+                return reference
+            raise
+        if access == "new":
+            if sees(self._ctx, item, "own"):
+                return reference
+            raise Refused("Name", f"the {kind} name {reference} is taken: choose another")
         if not sees(self._ctx, item, access):
             raise await self._objects.missing(self._daemon, kind, reference)
         self.found.append(item)

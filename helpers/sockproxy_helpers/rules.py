@@ -58,8 +58,6 @@ def namespace(kind: str, own: tuple[str, ...]) -> Callable[[str, Context], str]:
         allowed = f"(allowed: {', '.join(mode or 'none given' for mode in own)})"
         if value == "host" and kind not in ctx.names("host_namespaces"):
             raise ctx.refusal(f"may not share the host's {kind} namespace {allowed}", "host_namespaces")
-        if value.startswith("container:") and not ctx.flag("foreign_containers"):
-            raise ctx.refusal(f"may not share another container's {kind} namespace {allowed}", "foreign_containers")
         if value != "host" and value not in own and not value.startswith("container:"):
             raise ctx.refusal(f"no such {kind} mode {allowed}")
         return value
@@ -94,6 +92,14 @@ def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, l
     value = value or {}
     if not ctx.flag("sees_all"):
         value["label"] = [*value.get("label", []), f"{OWNER}={ctx.caller.uid}"]
+    return value
+
+
+def own_cache(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
+    """Let who does not see all prune nothing of the build cache: it has no owners, and the classic builder none."""
+    value = value or {}
+    if not ctx.flag("sees_all"):
+        value["id"] = ["none"]
     return value
 
 

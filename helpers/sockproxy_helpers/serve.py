@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from . import approve, caller, operations, wire
+from . import approve, caller, cut, operations, wire
 from .call import Call, adopt
 from .caller import Caller
 from .daemon import Daemon
@@ -107,7 +107,7 @@ class Helper:
             if uid == self._front_uid:
                 reply, rest = await self._call(channel, client, daemon, Call(header, payload, self.operations), who)
             elif uid == 0:
-                reply, rest = approve.part(self.scope, self.policy, who, header), b""
+                reply, rest = await self._approval.part(header, who, self.policy, daemon), b""
             else:
                 raise wire.WireError("neither the front nor a sibling")
             wire.send(channel, wire.pack(reply, rest), [])
@@ -130,14 +130,16 @@ class Helper:
         decision = self.policy.decide(who, call.operation.name)
         record = self._record(call, who, decision)
         try:
-            query, body = await self._approval.call(call, who, decision, client)
+            query, body = await self._approval.call(call, who, decision, client, daemon)
         except approve.FAULTS as error:
             return await self._refuse(record, error), b""
         try:
             await self.recorder.intent({"ev": "intent", **record})
         except Unavailable as error:
             return approve.fault(error), b""
-        return await self._exchange(Exchange(self.loop, channel, client, daemon, call), query, body, record)
+        exchange = Exchange(self.loop, channel, client, daemon, call)
+        exchange.cut = cut.of(who, decision, call.operation.name)
+        return await self._exchange(exchange, query, body, record)
 
     async def _exchange(
         self, exchange: Exchange, query: approve.Query, body: bytes | None, record: dict[str, object]

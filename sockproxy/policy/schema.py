@@ -287,7 +287,6 @@ RULES = {
         Rule("ports", entries({"min": integer(1, 65536)}), {"min": 65536}, "publish host ports from {min} upwards"),
         Rule("fetch", flag, False, "let the daemon fetch URLs (builds and imports from the network)"),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),
-        Rule("foreign_containers", flag, False, "use the volumes and namespaces of other containers"),
         Rule(
             "unmodelled",
             flag,

@@ -24,6 +24,8 @@ from sockproxy_helpers.policy import Policy
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
 NO_BODY = (b"", b"{}", b"null")  # what clients send where no body belongs, and the engine ignores
 NO_BODY_LIMIT = 64
+# What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
+UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
 PATH_LIMIT = 1024  # of a refused path in its record
 
 
@@ -116,6 +118,8 @@ class Session:
         query = body.parse_query(head.untrusted_query)
         decision = self._services.policy.decide(self._caller(), match.operation.name)
         if not decision.allowed:
+            if decision.role and match.operation.name in UNSEEN:
+                raise RequestError(UNSEEN[match.operation.name].format(**match.variables), 404)
             raise Denied(decision.why, decision.at)
         return Request(head, match.operation, match.version, match.variables, query)
 
