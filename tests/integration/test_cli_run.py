@@ -135,7 +135,9 @@ def test_exec(proxy: Proxy, users: Users, box: str, tmp_path: Path) -> None:
     """All of exec in one container: output, codes, input, environment, detached."""
     done = proxy.docker(users.alice, "exec", "box", "sh", "-c", NOISE)
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
-    done = proxy.docker(users.alice, "exec", "-e", "A=b", "-w", "/etc", "-u", "5:6", box, "sh", "-c", "echo $A $PWD; id -u")
+    done = proxy.docker(
+        users.alice, "exec", "-e", "A=b", "-w", "/etc", "-u", "5:6", box, "sh", "-c", "echo $A $PWD; id -u"
+    )
     assert (done.stdout, done.returncode) == ("b /etc\n5\n", 0)
     data = write_random(tmp_path / "data", 20 * MEBIBYTE, users.alice)
     with open(data, "rb") as stdin:
@@ -144,7 +146,11 @@ def test_exec(proxy: Proxy, users: Users, box: str, tmp_path: Path) -> None:
     missing = proxy.docker(users.alice, "exec", "box", "no-such-command")
     assert missing.returncode in (126, 127), missing
     assert "executable file not found" in missing.stdout + missing.stderr
-    assert_done(proxy.docker(users.alice, "exec", "-d", "box", "sh", "-c", "echo yes >/tmp/done.part; mv /tmp/done.part /tmp/done"))
+    assert_done(
+        proxy.docker(
+            users.alice, "exec", "-d", "box", "sh", "-c", "echo yes >/tmp/done.part; mv /tmp/done.part /tmp/done"
+        )
+    )
     wait = "until [ -e /tmp/done ]; do sleep 0.05; done; cat /tmp/done"
     assert assert_done(proxy.docker(users.alice, "exec", "box", "sh", "-c", wait)) == "yes\n"
     done = proxy.docker(users.alice, "exec", "box", "sh", "-c", "sleep 1.2; echo last")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 
 import pytest
 
@@ -27,7 +28,8 @@ def test_a_shell_on_a_terminal(proxy: Proxy, users: Users) -> None:
         _await_size(shell, "33 111")
         shell.resize(44, 122)
         _await_size(shell, "44 122")
-        shell.type("sleep 1000\n")
+        shell.type("sh -c 'echo sleep\"\"ing; exec sleep 1000'\n")
+        shell.out.until("sleeping")
         shell.type("\x03")
         shell.type("echo 'code'' '$?\n")
         shell.out.until("code 130")
@@ -67,13 +69,19 @@ def test_detaching_and_attaching_again(proxy: Proxy, users: Users, engine: Engin
 
 
 def test_attach_without_a_terminal(proxy: Proxy, users: Users) -> None:
-    """Input by one attach, output to another; each ends with the container and has its exit code."""
-    script = "read line; echo got $line; exit 8"
+    """Input by one attach, output to two; each ends with the container and has its exit code."""
+    script = "read line; echo got $line; cat; exit 8"
     assert_done(proxy.docker(users.alice, "run", "-di", "--name", "box", "busybox", "sh", "-c", script))
-    with Running(proxy, users.alice, "attach", "--no-stdin", "box") as reader:
-        done = proxy.docker(users.alice, "attach", "box", input="word\n")
-        assert (done.stdout, done.returncode) == ("got word\n", 8)
-        assert reader.wait() == 8
+    with (
+        Running(proxy, users.alice, "attach", "--no-stdin", "box") as reader,
+        Running(proxy, users.alice, "attach", "box", stdin=subprocess.PIPE) as writer,
+    ):
+        assert writer.process.stdin
+        writer.process.stdin.write(b"word\n")
+        writer.process.stdin.flush()
+        assert writer.out.until("\n") == "got word\n"
+        writer.process.stdin.close()
+        assert (reader.wait(), writer.wait()) == (8, 8)
 
 
 def test_interrupting_an_attach_reaches_the_container(proxy: Proxy, users: Users, engine: Engine) -> None:

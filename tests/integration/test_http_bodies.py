@@ -195,9 +195,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("text", JSON.values(), ids=JSON.keys())
-def test_json_that_readers_differ_on(
-    noted: Proxy, fake_daemon: FakeDaemon, users: Users, text: str | bytes
-) -> None:
+def test_json_that_readers_differ_on(noted: Proxy, fake_daemon: FakeDaemon, users: Users, text: str | bytes) -> None:
     body = text if isinstance(text, bytes) else text.encode()
     with Connection(noted.listen, users.alice) as connection:
         answer = connection.call("POST", "/v1.41/containers/create", body)

@@ -149,7 +149,9 @@ def test_encoded_letters_reach_the_daemon_decoded(noted: Proxy, fake_daemon: Fak
     assert fake_daemon.requests == ["GET /v1.41/containers/json HTTP/1.1"]
 
 
-@pytest.mark.parametrize("method", ["get", "Get", "PATCH", "TRACE", "PROPFIND", "GETX", "COPY", "CONNECT", "POST", "HEAD"])
+@pytest.mark.parametrize(
+    "method", ["get", "Get", "PATCH", "TRACE", "PROPFIND", "GETX", "COPY", "CONNECT", "POST", "HEAD"]
+)
 def test_methods_the_api_does_not_have(noted: Proxy, fake_daemon: FakeDaemon, method: str) -> None:
     with Connection(noted.listen) as connection:
         answer = connection.call(method, "/v1.41/containers/json")
@@ -197,7 +199,12 @@ def test_a_head_too_large(noted: Proxy, fake_daemon: FakeDaemon) -> None:
 
 
 def test_half_a_request_does_not_hold_others(noted: Proxy, fake_daemon: FakeDaemon, users: Users) -> None:
-    halves = [b"G", _get()[:-2], CREATE + b"Content-Length: 100\r\n\r\n{", CREATE + b"Transfer-Encoding: chunked\r\n\r\n4"]
+    halves = [
+        b"G",
+        _get()[:-2],
+        CREATE + b"Content-Length: 100\r\n\r\n{",
+        CREATE + b"Transfer-Encoding: chunked\r\n\r\n4",
+    ]
     slow = [Connection(noted.listen, users.alice) for _ in range(32)]
     for number, connection in enumerate(slow):
         connection.send(halves[number % len(halves)])
