@@ -7,26 +7,23 @@ The client's socket belongs to the helper from the call's message until the last
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 from . import wire
 from .call import Call
 from .chunks import Chunks
-from .daemon import RECEIVE, Daemon, Response, request_head
-from .errors import Malformed, Unavailable
-from .loop import ERR, HUP, IN, RDHUP, Loop, Want
-from .relay import Broken, Chunked, Flow, Raw, step, wanted
+from .errors import Unavailable
+from .http import Response, request_head
+from .relay import Broken, Chunked, Flow
+from .splice import Raw
+from .transfer import Transfer
+from .tunnel import Gone, pump
 
 INLINE = wire.INLINE - 1024  # what is left of a message for the answer
 CUT_LIMIT = wire.LARGEST - 65536  # of an answer that is read as a whole; it goes to the front in one message
 
 
-class Gone(Exception):
-    """Report that nobody waits for the answer any more: the client left, or the front cancelled."""
-
-
-class Exchange:
+class Exchange(Transfer):
     """Run one call.
 
     Attributes:
@@ -36,15 +33,6 @@ class Exchange:
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
     """
-
-    def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
-        self._loop, self._channel, self._client, self._daemon, self._call = loop, channel, client, daemon, call
-        self._upload: Flow | None = None
-        self._half_closed = False
-        self.cut: Callable[[bytes], bytes] | None = None
-        self.status = self.bytes_in = self.bytes_out = 0
-        self.sent = self.keep = False
-        self.left_over = b""
 
     async def run(self, query: list[tuple[str, str]], body: bytes | None) -> bytes:
         """Send the request, relay the answer.
@@ -85,78 +73,6 @@ class Exchange:
             if self._upload:
                 self.bytes_in = self._upload.count
                 self._upload.close()
-
-    def _begin_upload(self) -> None:
-        call, daemon = self._call, self._daemon.sock
-        if call.upload is None or daemon is None:
-            return
-        try:
-            if call.expect and not call.early:
-                self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if isinstance(call.upload, int):
-                self._upload = Raw(self._client, daemon, call.early, call.upload)
-            else:
-                self._upload = Chunked(self._client, daemon, call.early)
-        except Broken as error:
-            raise Malformed(f"malformed body: {error}") from error
-        except OSError as error:
-            raise Gone("the client left") from error
-
-    async def _response(self) -> Response:
-        """Read the answer's head, while the upload goes on."""
-        while (response := self._daemon.take_head(self._call.operation.method)) is None:
-            await self._receive()
-        if response.status == 101 and self._call.operation.response != "hijack":
-            raise Unavailable("the Docker daemon upgraded a connection unasked")
-        return response
-
-    async def _receive(self) -> None:
-        sock = self._daemon.sock
-        assert sock is not None
-        if sock.fileno() not in await self._wait([], {sock.fileno(): IN}):
-            return
-        try:
-            data = sock.recv(RECEIVE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            raise Unavailable("the Docker daemon closed the connection")
-        self._daemon.received += data
-
-    async def _wait(self, flows: list[Flow], more: Want) -> Want:
-        """Wait for the daemon, step the flows and the upload, and watch for client and front to leave."""
-        client, channel = self._client.fileno(), self._channel.fileno()
-        upload = [self._upload] if self._upload and not self._upload.done else []
-        want = wanted(flows + upload)
-        for fd, mask in more.items():
-            want[fd] = want.get(fd, 0) | mask
-        want[channel] = RDHUP
-        want[client] = want.get(client, 0) | (0 if self._half_closed else RDHUP)
-        events = await self._loop.wait(want)
-        if channel in events:
-            raise Gone("the front cancelled")
-        if events.get(client, 0) & (HUP | ERR):
-            raise Gone("the client left")
-        self._step_upload(upload, events)
-        if events.get(client, 0) & RDHUP:
-            self._half_closed = True
-        uploading = self._upload and not self._upload.done
-        if self._half_closed and self._daemon.sock and not uploading and self._call.operation.response != "hijack":
-            # dockerd takes a half-close for a cancellation and ends the answer: leave that to it. Before a stream it
-            # is only the end of stdin, which goes behind what the client has sent.
-            _shutdown(self._daemon.sock)
-        step(flows, events)
-        return events
-
-    def _step_upload(self, upload: list[Flow], events: Want) -> None:
-        try:
-            step(upload, events)
-        except Broken as error:
-            if error.sock is self._client:
-                raise Malformed(f"malformed body: {error}") from error
-            upload[0].done = True  # the daemon takes no more: it has answered, or is about to
 
     async def _answer(self, response: Response) -> bytes:
         """Pass an ordinary answer."""
@@ -229,38 +145,13 @@ class Exchange:
         down = Raw(daemon, client, bytes(self._daemon.received), None, response.head(self._call.request_id, False))
         self._announce()
         try:
-            await self._pump(up, down, client, daemon)
+            await pump(self._loop, self._channel.fileno(), up, down)
         finally:
             self.bytes_in, self.bytes_out = up.count, down.count
             up.close()
             down.close()
             self._daemon.close()
         return b""
-
-    async def _pump(self, up: Raw, down: Raw, client: socket.socket, daemon: socket.socket) -> None:
-        while not (up.done and down.done):
-            # An end that is still read tells its close by itself; watched for HUP too, it would never let the loop rest
-            # while the other end is slow.
-            ended = {sock.fileno(): 0 for sock, flow in ((client, up), (daemon, down)) if flow.done}
-            want = ended | wanted([up, down]) | {self._channel.fileno(): RDHUP}
-            events = await self._loop.wait(want)
-            if self._channel.fileno() in events:
-                raise Gone("the front cancelled")
-            was = up.done, down.done
-            try:
-                step([up, down], events)
-            except Broken as error:
-                if error.sock is client:
-                    return
-                up.done = up.complete = True  # the daemon reads no more; what it still has to say is passed
-            for flow, before in ((up, was[0]), (down, was[1])):
-                if flow.done and not before:
-                    if not flow.complete:
-                        return  # a reset: what was cut off must not look whole
-                    _shutdown(flow.sink)  # stdin has ended, or output; the other way goes on
-            # A full close of either end: nobody is left to pass the other way to.
-            if (was[0] and events.get(client.fileno(), 0) & HUP) or (was[1] and events.get(daemon.fileno(), 0) & HUP):
-                return
 
     def _announce(self) -> None:
         """Tell the front that from here on the client gets bytes that are not the front's."""
@@ -291,10 +182,3 @@ def _feed(chunks: Chunks, data: bytearray) -> int:
         return chunks.feed(memoryview(bytes(data)))
     except ValueError as error:
         raise Unavailable(f"the Docker daemon answered malformed HTTP: {error}") from error
-
-
-def _shutdown(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # it has gone already: the next event says so

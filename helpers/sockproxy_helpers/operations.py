@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-TABLES = __file__.rpartition("/")[0].rpartition("/")[0] + "/tables"
+TABLES = __file__.rpartition("/")[0] + "/tables"
 OLDEST, NEWEST = (1, 24), (1, 55)
 
 # The Engine's own name grammar (moby daemon/names); an ID is a name too. A reference adds registry, path, tag, digest.

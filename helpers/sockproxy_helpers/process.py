@@ -22,22 +22,27 @@ def main(scope: str) -> None:
     if not confine():
         print(f"sockproxy {scope}: this kernel has no Landlock: the helper is not confined", file=sys.stderr)
     loop.spawn(helper.listen(listener))
-    loop.spawn(_signals(loop, helper))
+    loop.spawn(_obey(loop, helper, _catch_signals()))
     _notify("READY=1")
     loop.run()
 
 
-async def _signals(loop: Loop, helper: Helper) -> None:
-    """Reload on SIGHUP, end on SIGTERM."""
+def _catch_signals() -> tuple[socket.socket, socket.socket]:
+    """Have the numbers of signals written to the second socket of a pair; readable at the first."""
     ours, wakeup = socket.socketpair()
     ours.setblocking(False)
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.fileno())
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    return ours, wakeup
+
+
+async def _obey(loop: Loop, helper: Helper, signals: tuple[socket.socket, socket.socket]) -> None:
+    """Reload on SIGHUP, end on SIGTERM; who started us passes SIGINT on as that."""
     while True:
-        await loop.wait({ours.fileno(): IN})
-        for received in ours.recv(64):
+        await loop.wait({signals[0].fileno(): IN})
+        for received in signals[0].recv(64):
             if received == signal.SIGHUP:
                 _reload(helper)
             elif received == signal.SIGTERM:

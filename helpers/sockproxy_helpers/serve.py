@@ -20,10 +20,11 @@ from .call import Call, adopt
 from .caller import Caller
 from .daemon import Daemon
 from .errors import Refused, Unavailable
-from .exchange import Exchange, Gone
+from .exchange import Exchange
 from .loop import IN, Loop
 from .policy import Decision, Policy
 from .record import Recorder
+from .tunnel import Gone
 
 FRONT = "sockproxy"
 WORDS, LETTERS = 64, 64  # of what a client names and is recorded; what it says beyond that is in no role's interest

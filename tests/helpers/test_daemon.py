@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from sockproxy_helpers import daemon as module
-from sockproxy_helpers.daemon import HEAD_LIMIT, Daemon, Response, request_head
+from sockproxy_helpers.daemon import HEAD_LIMIT, Daemon
 from sockproxy_helpers.errors import Unavailable
+from sockproxy_helpers.http import Response, request_head
 from sockproxy_helpers.loop import Loop
 from tests.helpers.support import Listener, run
 

@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import wire
+from sockproxy_helpers import pipes, wire
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.exchange import INLINE, Gone
 from tests.helpers.support import Chain, Peer, descriptors
@@ -929,6 +929,22 @@ def test_full_close_ends_a_stream(chain, who):
     chain.run(chain.call(**ATTACH), part())
     assert isinstance(chain.end, Gone if who == "front" else None.__class__)
     assert chain.daemon.sock is None
+
+
+def test_stream_that_is_cut_here_does_not_look_whole(chain, monkeypatch):
+    """No descriptors left for a pipe: the stream ends both ways, and stdin is not passed off as finished."""
+
+    def take() -> tuple[int, int]:
+        raise OSError("Too many open files")
+
+    async def part() -> None:
+        peer = await open_stream(chain)
+        monkeypatch.setattr(pipes, "take", take)
+        await chain.client.send(b"stdin")
+        assert await peer.rest() == b""
+        assert chain.daemon.sock is None  # closed, not half-closed
+
+    chain.run(chain.call(**ATTACH), part())
 
 
 def test_close_after_the_half_close_ends_a_stream(chain):

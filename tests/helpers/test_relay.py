@@ -12,7 +12,8 @@ import pytest
 from sockproxy_helpers import pipes
 from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.loop import IN, OUT, Loop
-from sockproxy_helpers.relay import BUDGET, Broken, Chunked, Flow, Raw, step, wanted
+from sockproxy_helpers.relay import BUDGET, Broken, Chunked, Flow, step, wanted
+from sockproxy_helpers.splice import Raw
 from tests.helpers.support import Peer, descriptors, run
 
 MIB = 1 << 20

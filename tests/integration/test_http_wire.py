@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from tests.support.fake_daemon import FakeDaemon
-from tests.support.proxy import Proxy, eventually
-from tests.support.raw import Answer, BrokenOff, Connection, call
+from tests.support.proxy import Proxy
+from tests.support.raw import Answer, Connection, call
 from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
@@ -39,7 +39,7 @@ MALFORMED = {
     "an unknown coding": (501, CREATE + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
     "identity": (501, CREATE + b"Transfer-Encoding: identity\r\n\r\n"),
     "a coding in disguise": (400, CREATE + b"Transfer-Encoding: \x0bchunked\r\n\r\n"),
-    "two codings": (400, CREATE + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "two codings": (501, CREATE + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "chunked on HTTP/1.0": (
         400,
         b"POST /v1.41/build HTTP/1.0\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -149,7 +149,9 @@ def test_encoded_letters_reach_the_daemon_decoded(noted: Proxy, fake_daemon: Fak
     assert fake_daemon.requests == ["GET /v1.41/containers/json HTTP/1.1"]
 
 
-@pytest.mark.parametrize("method", ["get", "Get", "PATCH", "TRACE", "PROPFIND", "GETX", "COPY", "CONNECT", "POST", "HEAD"])
+@pytest.mark.parametrize(
+    "method", ["get", "Get", "PATCH", "TRACE", "PROPFIND", "GETX", "COPY", "CONNECT", "POST", "HEAD"]
+)
 def test_methods_the_api_does_not_have(noted: Proxy, fake_daemon: FakeDaemon, method: str) -> None:
     with Connection(noted.listen) as connection:
         answer = connection.call(method, "/v1.41/containers/json")
@@ -185,7 +187,9 @@ def test_options_are_answered_here(noted: Proxy, fake_daemon: FakeDaemon) -> Non
 
 def test_a_head_too_large(noted: Proxy, fake_daemon: FakeDaemon) -> None:
     big = b"X-Registry-Config: " + b"a" * (MEBIBYTE - 4096)
-    assert refusal(_get(big), noted)[0].status == 200
+    with Connection(noted.listen) as connection:
+        connection.send(_get(big))
+        assert connection.answer().status == 200
     fake_daemon.forget()
     for head in (_get(big, b"Y: " + b"a" * 8192), _get(*[b"X: y"] * 10_000), b"GET /" + b"a" * MEBIBYTE):
         answer, behind = refusal(head, noted)
@@ -195,7 +199,12 @@ def test_a_head_too_large(noted: Proxy, fake_daemon: FakeDaemon) -> None:
 
 
 def test_half_a_request_does_not_hold_others(noted: Proxy, fake_daemon: FakeDaemon, users: Users) -> None:
-    halves = [b"G", _get()[:-2], CREATE + b"Content-Length: 100\r\n\r\n{", CREATE + b"Transfer-Encoding: chunked\r\n\r\n4"]
+    halves = [
+        b"G",
+        _get()[:-2],
+        CREATE + b"Content-Length: 100\r\n\r\n{",
+        CREATE + b"Transfer-Encoding: chunked\r\n\r\n4",
+    ]
     slow = [Connection(noted.listen, users.alice) for _ in range(32)]
     for number, connection in enumerate(slow):
         connection.send(halves[number % len(halves)])
@@ -203,9 +212,7 @@ def test_half_a_request_does_not_hold_others(noted: Proxy, fake_daemon: FakeDaem
     fake_daemon.forget()
     for connection in slow:
         connection.half_close()
-        with pytest.raises(BrokenOff):  # a refusal, or just the end; never an answer of the daemon's
-            assert connection.answer().status in (400, 408)
-            raise BrokenOff(b"")
+        assert connection.answer().status in (400, 408)
         connection.close()
     assert fake_daemon.received == b""
 
@@ -249,4 +256,3 @@ def test_what_the_daemon_gets_is_made_anew(noted: Proxy, fake_daemon: FakeDaemon
     head = fake_daemon.received.decode().split("\r\n")
     assert head[0] == "GET /v1.41/containers/json?all=1 HTTP/1.1"
     assert sorted(head[1:-2]) == ["Accept: */*", "Host: docker", "User-Agent: me/1"]
-    eventually(lambda: "OK" and noted.up.poll() is None, "still there")

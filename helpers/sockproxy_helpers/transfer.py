@@ -1,0 +1,103 @@
+"""Bring a request's body to the daemon while its answer may already come, and notice who leaves meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from .call import Call
+from .daemon import RECEIVE, Daemon
+from .errors import Malformed, Unavailable
+from .http import Response
+from .loop import ERR, HUP, IN, RDHUP, Loop, Want
+from .relay import Broken, Chunked, Flow, step, wanted
+from .splice import Raw
+from .tunnel import Gone, shutdown
+
+
+class Transfer:
+    """Move one request.
+
+    Invariant: `_upload` is the client's body on its way, None when the request has none or it was in the call.
+    """
+
+    def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
+        self._loop, self._channel, self._client, self._daemon, self._call = loop, channel, client, daemon, call
+        self._upload: Flow | None = None
+        self._half_closed = False
+        self.cut: Callable[[bytes], bytes] | None = None
+        self.status = self.bytes_in = self.bytes_out = 0
+        self.sent = self.keep = False
+        self.left_over = b""
+
+    def _begin_upload(self) -> None:
+        call, daemon = self._call, self._daemon.sock
+        if call.upload is None or daemon is None:
+            return
+        try:
+            if call.expect and not call.early:
+                self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if isinstance(call.upload, int):
+                self._upload = Raw(self._client, daemon, call.early, call.upload)
+            else:
+                self._upload = Chunked(self._client, daemon, call.early)
+        except Broken as error:
+            raise Malformed(f"malformed body: {error}") from error
+        except OSError as error:
+            raise Gone("the client left") from error
+
+    async def _response(self) -> Response:
+        """Read the answer's head, while the upload goes on."""
+        while (response := self._daemon.take_head(self._call.operation.method)) is None:
+            await self._receive()
+        if response.status == 101 and self._call.operation.response != "hijack":
+            raise Unavailable("the Docker daemon upgraded a connection unasked")
+        return response
+
+    async def _receive(self) -> None:
+        sock = self._daemon.sock
+        assert sock is not None
+        if sock.fileno() not in await self._wait([], {sock.fileno(): IN}):
+            return
+        try:
+            data = sock.recv(RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            raise Unavailable("the Docker daemon closed the connection")
+        self._daemon.received += data
+
+    async def _wait(self, flows: list[Flow], more: Want) -> Want:
+        """Wait for the daemon, step the flows and the upload, and watch for client and front to leave."""
+        client, channel = self._client.fileno(), self._channel.fileno()
+        upload = [self._upload] if self._upload and not self._upload.done else []
+        want = wanted(flows + upload)
+        for fd, mask in more.items():
+            want[fd] = want.get(fd, 0) | mask
+        want[channel] = RDHUP
+        want[client] = want.get(client, 0) | (0 if self._half_closed else RDHUP)
+        events = await self._loop.wait(want)
+        if channel in events:
+            raise Gone("the front cancelled")
+        if events.get(client, 0) & (HUP | ERR):
+            raise Gone("the client left")
+        self._step_upload(upload, events)
+        if events.get(client, 0) & RDHUP:
+            self._half_closed = True
+        uploading = self._upload and not self._upload.done
+        if self._half_closed and self._daemon.sock and not uploading and self._call.operation.response != "hijack":
+            # dockerd takes a half-close for a cancellation and ends the answer: leave that to it. Before a stream it
+            # is only the end of stdin, which goes behind what the client has sent.
+            shutdown(self._daemon.sock)
+        step(flows, events)
+        return events
+
+    def _step_upload(self, upload: list[Flow], events: Want) -> None:
+        try:
+            step(upload, events)
+        except Broken as error:
+            if error.sock is self._client:
+                raise Malformed(f"malformed body: {error}") from error
+            upload[0].done = True  # the daemon takes no more: it has answered, or is about to
