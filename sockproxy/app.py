@@ -17,6 +17,7 @@ from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers
 from sockproxy.server import listen
 from sockproxy.server.session import Services
+from sockproxy_helpers.confine import confine
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -33,6 +34,8 @@ async def run() -> None:
     listener = sockets()["docker"]
     listener.setblocking(False)
     services = Services(load_policy(), Helpers(runtime), Recorder(runtime))
+    if not confine():
+        print("sockproxy front: this kernel has no Landlock: the front is not confined", file=sys.stderr)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:

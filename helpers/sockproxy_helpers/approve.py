@@ -23,6 +23,7 @@ from .references import Resolution
 Fault = Refused | Malformed | NotFound | Unavailable
 FAULTS = (Refused, Malformed, NotFound, Unavailable)
 Query = list[tuple[str, str]]
+ASK_SECONDS = 10.0  # for a sibling's answer
 
 
 class Approval:
@@ -90,16 +91,13 @@ class Approval:
 
 
 async def receive(loop: Loop, channel: socket.socket) -> bytes:
-    """Wait for a message that carries no descriptors."""
-    while True:
-        try:
-            message, fds = wire.receive(channel)
-        except BlockingIOError:
-            await loop.wait({channel.fileno(): IN})
-            continue
-        for fd in fds:
-            os.close(fd)
-        return message
+    """Wait for a message that carries no descriptors; a sibling that hangs is as good as gone."""
+    if not await loop.wait({channel.fileno(): IN}, ASK_SECONDS):
+        raise TimeoutError
+    message, fds = wire.receive(channel)
+    for fd in fds:
+        os.close(fd)
+    return message
 
 
 def _context(decision: Decision, who: Caller, operation: str) -> Context:

@@ -90,7 +90,7 @@ def verify_client(sock: socket.socket, listen_path: str) -> None:
 
     Each line closes one way to show somebody else's credentials. What the lines can not tell apart is a stream
     socketpair of root's making that the front binds to the same path in a mount namespace of its own: so the front is
-    never given one, and may make no namespaces.
+    never given one, and Landlock keeps it from mounting and from making sockets in the file system (`confine`).
 
     Args:
         listen_path: the path that users connect to, as it was bound.

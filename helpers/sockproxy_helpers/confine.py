@@ -1,4 +1,4 @@
-"""Give up, for ever, what a helper never needs: writing or making files, running programs, TCP, signals to others.
+"""Give up for ever what neither helpers nor front need: writing and making files, mounts, programs, TCP, signals.
 
 Capabilities and new privileges are gone before Python starts (see the process table of `sockproxy up`, or the unit).
 But uid 0 owns the system's files, and needs no capability to write what it owns: Landlock takes that away too

@@ -677,7 +677,8 @@ def test_half_close_cancels_as_with_the_daemon_itself(chain):
 
     chain.run(chain.call(**LOGS), both())
     assert chain.end is None
-    assert not chain.exchange.keep
+    assert chain.exchange.keep  # a pipelined request may be behind
+    assert chain.daemon.sock is None  # but this connection is half-closed for good
 
 
 def test_end_of_the_request_body_is_no_half_close(chain):
@@ -1062,6 +1063,24 @@ def test_stdin_that_nobody_reads_costs_nothing_after_the_client_left(chain):
         peer.close()
 
     chain.run(chain.call(**ATTACH), part())
+
+
+def test_half_closed_client_costs_nothing(chain):
+    """Its hang-up stays true: it may be looked at once only."""
+
+    async def daemon() -> None:
+        peer = await chain.listener.accept()
+        await peer.request()
+        await peer.send(OK + CHUNKED + b"\r\n")
+        await chain.client.head()
+        chain.client.half_close()
+        assert await peer.rest() == b""
+        counted = turns(chain)
+        await chain.loop.wait({}, 0.05)
+        assert len(counted) < 5
+        await peer.send(b"0\r\n\r\n")
+
+    chain.run(chain.call(**LOGS), daemon())
 
 
 def test_idle_stream_is_not_cut_and_costs_nothing(chain):

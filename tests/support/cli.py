@@ -19,9 +19,7 @@ from tests.support.proxy import Proxy, eventually
 from tests.support.raw import call
 from tests.support.users import User
 
-REFUSAL = re.compile(
-    r"sockproxy: (?P<why>[^\n]*?)(?:: rule (?P<at>[\w.-]+:[0-9]+))? \(request (?P<rid>[0-9a-f]{16})\)"
-)
+REFUSAL = re.compile(r"sockproxy: (?P<why>[^\n]*?)(?:: rule (?P<at>[\w.-]+:[0-9]+))? \(request (?P<rid>[0-9a-f]{16})\)")
 SECONDS = 20.0
 MEBIBYTE = 1 << 20
 

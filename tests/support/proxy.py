@@ -107,8 +107,9 @@ class Proxy:
         return self.run(user, ["docker", *arguments], **options)
 
     def records(self) -> list[dict[str, object]]:
-        """Read the audit records written so far."""
-        return [json.loads(line) for line in (self.log / "audit.jsonl").read_text().splitlines()]
+        """Read the audit records written so far; a line that is being written does not count yet."""
+        whole = (self.log / "audit.jsonl").read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     @property
     def processes(self) -> dict[str, int]:
