@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import model, strict, volumes, wire
+from . import bridge, model, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
@@ -83,6 +83,8 @@ class Approval:
             context = _context(policy.decide(who, operation), who, operation)
             _, body = model.approve(self._scope, operation, [], header.get("body"), context)
             await Resolution(self._objects, daemon, context).run({}, [], body)
+            if self._scope == "network" and isinstance(body, dict):
+                await bridge.prepare(self._objects, daemon, context, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 await volumes.prepare(daemon, context, body, str(header.get("image")))
         except FAULTS as error:

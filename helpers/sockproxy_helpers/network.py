@@ -127,7 +127,7 @@ RULES: Rules = {
     "host_port": host_port,
     "ipam_driver": only(("", "default"), "driver_options", "choose an address driver"),
     "labels": rules.labels,
-    "own_filters": rules.own_filters,
+    "own_networks": rules.own_networks,
     "owned_labels": rules.owned_labels,
     "name": rules.name,
     "network_driver": only(("", "bridge"), "driver_options", "choose this network driver"),

@@ -98,6 +98,9 @@ class Resolution:
             if sees(self._ctx, item, "own"):
                 return reference
             raise Refused("Name", f"the {kind} name {reference} is taken: choose another")
+        if item.shared and access == "join" and not sees(self._ctx, item, access):
+            why = f"may not join the network {item.name}, which all share (allowed: networks of your own)"
+            raise self._ctx.refusal(why, "default_bridge")
         if not sees(self._ctx, item, access):
             raise await self._objects.missing(self._daemon, kind, reference)
         self.found.append(item)
@@ -106,7 +109,9 @@ class Resolution:
 
 def sees(ctx: Context, item: Object, access: str) -> bool:
     """Tell whether the caller may know of an object, and do with it what `access` stands for."""
-    return item.owner == ctx.caller.uid or (access == "use" and item.shared) or ctx.flag("sees_all")
+    if item.shared and (access == "use" or (access == "join" and ctx.flag("default_bridge"))):
+        return True
+    return item.owner == ctx.caller.uid or ctx.flag("sees_all")
 
 
 def _slots(value: object, steps: list[str]) -> Iterator[tuple[dict[object, object], object]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .context import Context
 from .errors import Malformed
-from .objects import OWNER
+from .objects import BRIDGE, OWNER
 from .operations import NAME
 from .strict import show
 from .walk import is_zero
@@ -92,6 +92,13 @@ def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, l
     value = value or {}
     if not ctx.flag("sees_all"):
         value["label"] = [*value.get("label", []), f"{OWNER}={ctx.caller.uid}"]
+    return value
+
+
+def own_networks(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
+    """Narrow a prune to the caller's own networks, but for the user's bridge: stopped containers come back to it."""
+    value = own_filters(value, ctx)
+    value["label!"] = [*value.get("label!", []), BRIDGE]
     return value
 
 

@@ -48,6 +48,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "binds": _is_binds,
     "capabilities": _is_names,
     "cgroup_parent": _is_flag,
+    "default_bridge": _is_flag,
     "devices": _is_flag,
     "driver_options": _is_flag,
     "fetch": _is_flag,

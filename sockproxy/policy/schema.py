@@ -286,6 +286,7 @@ RULES = {
         ),
         Rule("ports", entries({"min": integer(1, 65536)}), {"min": 65536}, "publish host ports from {min} upwards"),
         Rule("fetch", flag, False, "let the daemon fetch URLs (builds and imports from the network)"),
+        Rule("default_bridge", flag, False, "put containers on the bridge that all share"),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),
         Rule(
             "unmodelled",
