@@ -47,6 +47,8 @@ class Approval:
         else:
             query, body = model.approve(self._scope, context.operation, call.query, body, context)
             query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
+            if context.operation == "ImageBuild":
+                query = await self._build_network(query, client)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
     async def _create(
@@ -56,17 +58,26 @@ class Approval:
         parts = model.split(body)
         image = body.get("Image") if isinstance(body, dict) else None
         for sibling in parts.keys() - {self._scope}:
-            parts[sibling] = await self._ask(sibling, parts[sibling], image, client)
+            part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
+            parts[sibling] = await self._ask(sibling, part, client)
         query, own = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         await Resolution(self._objects, daemon, context).run({}, [], own)
         return query, model.merge({**parts, self._scope: own})
 
-    async def _ask(self, sibling: str, part: object, image: object, client: socket.socket) -> object:
+    async def _build_network(self, query: Query, client: socket.socket) -> Query:
+        """Have the network helper say what network the steps of a build get, as for a container."""
+        mode = dict(query).get("networkmode", "")
+        part: dict[str, object] = {"part": "ImageBuild", "body": {"HostConfig": {"NetworkMode": mode}}}
+        approved = await self._ask("network", part, client)
+        mode = approved["HostConfig"]["NetworkMode"]  # type: ignore[index]
+        return [*(pair for pair in query if pair[0] != "networkmode"), ("networkmode", mode)]
+
+    async def _ask(self, sibling: str, part: dict[str, object], client: socket.socket) -> object:
         """Have a sibling approve its part, for the client whose socket it gets."""
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             channel.connect(f"{self._runtime}/helpers/{sibling}.sock")
-            wire.send(channel, wire.pack({"part": "ContainerCreate", "body": part, "image": image}), [client.fileno()])
+            wire.send(channel, wire.pack(part), [client.fileno()])
             reply, _ = wire.unpack(await receive(self._loop, channel))
         except (OSError, wire.WireError) as error:
             raise Unavailable(f"the {sibling} helper is not there") from error
@@ -77,12 +88,15 @@ class Approval:
         return reply["body"]
 
     async def part(self, header: dict[str, object], who: Caller, policy: Policy, daemon: Daemon) -> dict[str, object]:
-        """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller."""
+        """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller.
+
+        What is asked about is part of a container's configuration, also where the call is a build.
+        """
         operation = str(header.get("part"))
         try:
             context = _context(policy.decide(who, operation), who, operation)
-            _, body = model.approve(self._scope, operation, [], header.get("body"), context)
-            await Resolution(self._objects, daemon, context).run({}, [], body)
+            _, body = model.approve(self._scope, "ContainerCreate", [], header.get("body"), context)
+            await Resolution(self._objects, daemon, context, "ContainerCreate").run({}, [], body)
             if self._scope == "network" and isinstance(body, dict):
                 await bridge.prepare(self._objects, daemon, context, body)
             if self._scope == "filesystem" and isinstance(body, dict):

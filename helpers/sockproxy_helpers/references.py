@@ -41,8 +41,9 @@ class Resolution:
         found: the objects that the call names, for the record.
     """
 
-    def __init__(self, objects: Objects, daemon: Daemon, ctx: Context) -> None:
+    def __init__(self, objects: Objects, daemon: Daemon, ctx: Context, operation: str = "") -> None:
         self._objects, self._daemon, self._ctx = objects, daemon, ctx
+        self._rows = TABLE.get(operation or ctx.operation, [])
         self.found: list[Object] = []
 
     async def run(self, variables: dict[str, str], query: Query, body: object) -> Query:
@@ -54,7 +55,7 @@ class Resolution:
         Raises:
             NotFound: something does not exist, or is not the caller's to see.
         """
-        for row in TABLE.get(self._ctx.operation, ()):
+        for row in self._rows:
             if row.field.startswith("{"):
                 name = row.field[1:-1]
                 variables[name] = await self._resolve(row, variables[name])

@@ -55,7 +55,7 @@ def namespace(kind: str, own: tuple[str, ...]) -> Callable[[str, Context], str]:
     """
 
     def judge(value: str, ctx: Context) -> str:
-        allowed = f"(allowed: {', '.join(mode or 'none given' for mode in own)})"
+        allowed = f"(allowed: {', '.join(dict.fromkeys(mode or 'leave it out' for mode in own))})"
         if value == "host" and kind not in ctx.names("host_namespaces"):
             raise ctx.refusal(f"may not share the host's {kind} namespace {allowed}", "host_namespaces")
         if value != "host" and value not in own and not value.startswith("container:"):
