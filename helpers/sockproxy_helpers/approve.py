@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import bridge, model, strict, volumes, wire
+from . import bridge, model, shares, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
@@ -56,6 +56,7 @@ class Approval:
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
+        await shares.room(daemon, context)
         image = body.get("Image") if isinstance(body, dict) else None
         for sibling in parts.keys() - {self._scope}:
             part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
