@@ -35,6 +35,12 @@ class RequestError(CallError):
         self.status = status
 
 
+class Unacceptable(CallError):
+    """Blame the client's request, in sockproxy's own words: the engine might have taken it."""
+
+    status = 400
+
+
 class Denied(CallError):
     """Refuse a well-formed request that the policy does not allow.
 

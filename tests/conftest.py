@@ -6,6 +6,7 @@ In short: `engine` is each of 20, 26, 28 in turn (`@pytest.mark.parametrize("eng
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,8 +65,8 @@ def registry(engine: Engine) -> str:
 @pytest.fixture(scope="session")
 def _shared_proxy(engine: Engine, users: Users, folder: Path) -> Iterator[Proxy]:
     users.add_plugins(engine.plugins)
-    place = folder / f"p{engine.version}"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix=f"p{engine.version}-", dir=folder))  # pytest may set this up more than once
+    place.chmod(0o755)
     running = Proxy(engine, place, default_policy(users))
     yield running
     running.stop()

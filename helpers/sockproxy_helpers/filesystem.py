@@ -17,6 +17,7 @@ _KEY = r"[A-Za-z0-9_./:-]+"
 _PAIR = rf"""(?:({_KEY})|"({_KEY})"|'({_KEY})')=(?:"[^"\\]*"|'[^'\\]*'|[^\s"'\\]*)"""
 _PAIRS = re.compile(rf"{_PAIR}(?:\s+{_PAIR})*\s*")
 _OLD_PAIR = re.compile(rf"({_KEY})\s+[^\\]*")
+_BUILDKIT = re.compile(r"(?:.*/)?moby/buildkit(?:[:@].*)?")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 
 
@@ -73,6 +74,14 @@ def platforms(value: list[object], ctx: Context) -> list[object]:
     return [platform(item, ctx) for item in value]
 
 
+def from_image(value: str, ctx: Context) -> str:
+    """Allow any image but BuildKit's own: buildx pulls it to run a privileged builder when /grpc is refused."""
+    if _BUILDKIT.fullmatch(value) and not ctx.flag("privileged"):
+        why = "may not start a BuildKit builder (allowed: the classic one, DOCKER_BUILDKIT=0 docker build)"
+        raise ctx.refusal(why, "privileged")
+    return value
+
+
 def volume_name(value: str, ctx: Context) -> str:
     """Allow the Engine's grammar of volume names; "" lets the daemon choose one."""
     if value and not NAME.fullmatch(value):
@@ -88,6 +97,7 @@ RULES: Rules = {
     "changes": changes,
     "cpu_quota_or_limit": bounds.cpu_quota_or_limit,
     "driver_options": rules.driver_options,
+    "from_image": from_image,
     "from_src": only(("", "-"), "fetch", "let the daemon fetch a URL"),
     "ignored": rules.ignored,
     "isolation": rules.isolation,

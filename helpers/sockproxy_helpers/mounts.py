@@ -11,7 +11,7 @@ import re
 from .context import Context
 from .errors import Malformed
 from .operations import NAME
-from .rules import only
+from .rules import clean, only
 from .strict import show
 
 _ODD = re.compile(r"[\x00-\x1f\x7f]")
@@ -24,11 +24,11 @@ def _place(source: str, writable: bool, ctx: Context, at: str) -> str:
     """Allow a source at or below one of the role's places.
 
     Returns:
-        The path without doubled, final and "." parts.
+        The path, cleaned.
     """
-    parts = [part for part in source.split("/") if part not in ("", ".")]
-    if not source.startswith("/") or ".." in parts or _ODD.search(source):
-        raise Malformed(f"{ctx.path}{at}: {show(source)} is not an absolute path without ..")
+    parts = clean(source)
+    if not source.startswith("/") or _ODD.search(source):
+        raise Malformed(f"{ctx.path}{at}: {show(source)} is not an absolute path")
     places = list(_places(ctx))
     for path, mode in places:
         if parts[: len(path)] == path and (mode == "rw" or not writable):

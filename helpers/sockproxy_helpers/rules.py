@@ -127,15 +127,20 @@ def name(value: str, ctx: Context) -> str:
 
 def working_dir(value: str, ctx: Context) -> str:
     """Keep the first process out of /proc, where the runtime's own open files are (CVE-2024-21626)."""
+    if clean(value)[:1] == ["proc"]:
+        raise ctx.refusal("a working directory below /proc (allowed: anywhere else)")
+    return value
+
+
+def clean(path: str) -> list[str]:
+    """Split a path into its parts as the daemon does (Go's path.Clean): "." and ".." are resolved by their text."""
     parts: list[str] = []
-    for part in value.split("/"):
+    for part in path.split("/"):
         if part == "..":
             del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
-    if parts[:1] == ["proc"]:
-        raise ctx.refusal("a working directory below /proc (allowed: anywhere else)")
-    return value
+    return parts
 
 
 cgroup_parent = needs("cgroup_parent", "choose the parent cgroup")

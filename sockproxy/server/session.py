@@ -11,7 +11,7 @@ import trio
 from sockproxy.api import route
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers, Reply
-from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError
+from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError, Unacceptable
 from sockproxy.http import answer, body
 from sockproxy.http import head as http_head
 from sockproxy.http.head import Head
@@ -225,4 +225,6 @@ def _problem(status: object, message: str, at: str) -> CallError:
         return Denied(message, at)
     if status == AuditGone.status:
         return AuditGone(message)
-    return RequestError(message, status) if status in (400, 404) else HelperGone(message)
+    if status == Unacceptable.status:
+        return Unacceptable(message)
+    return RequestError(message, 404) if status == 404 else HelperGone(message)

@@ -60,8 +60,6 @@ def test_binds_refused(bind: str, rule: str) -> None:
 @pytest.mark.parametrize(
     "bind",
     [
-        "/home/kim/..:/a",
-        "/home/kim/../../etc:/a",
         "a:b",
         "./x:/a",
         "~:/a",
@@ -78,6 +76,27 @@ def test_binds_refused(bind: str, rule: str) -> None:
 def test_odd_binds(bind: str) -> None:
     with pytest.raises(Malformed):
         create({"Binds": [bind]}, ADMIN)
+
+
+@pytest.mark.parametrize("path", ["/home/kim/..", "/home/kim/../../etc", "/srv/data/../../home/kim/../root"])
+def test_paths_that_climb_are_judged_by_where_they_lead(path: str) -> None:
+    for host in ({"Binds": [f"{path}:/a"]}, mount(Source=path)):
+        with pytest.raises(Refused, match="allowed: "):
+            create(host)
+
+
+def test_paths_are_sent_cleaned() -> None:
+    """The daemon cleans them by their text too (Go's filepath.Clean): what was judged is what is bound."""
+    assert create({"Binds": ["/home/kim/a/../b/./c//:/x"]})["Binds"] == ["/home/kim/b/c:/x"]
+    assert create(mount(Source="/home/kim/a/.."))["Mounts"][0]["Source"] == "/home/kim"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("image", ["moby/buildkit", "moby/buildkit:buildx-stable-1", "docker.io/moby/buildkit:v1"])
+def test_buildkit_in_a_container_is_told_apart(image: str) -> None:
+    with pytest.raises(Refused, match="DOCKER_BUILDKIT=0"):
+        judge("ImageCreate", query=[("fromImage", image)])
+    judge("ImageCreate", query=[("fromImage", image)], rules=ADMIN)
+    judge("ImageCreate", query=[("fromImage", "xmoby/buildkit2")])
 
 
 @pytest.mark.parametrize("home", ["", "/", "//", "relative", "/home/../etc"])
@@ -159,7 +178,6 @@ def test_mounts_refused(fields: dict[str, object], rule: str) -> None:
     [
         {"Source": ""},
         {"Source": "home"},
-        {"Source": "/home/kim/../x"},
         {"Type": "volume", "Source": "/etc"},
         {"Type": "tmpfs"},
         {"Source": "/a\x01"},

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from tests.support import needs
-from tests.support.engines import Engine
+from tests.support.engines import Engine, Engines
 from tests.support.fake_daemon import FakeDaemon
 from tests.support.proxy import Proxy, default_policy
 from tests.support.users import Users
@@ -47,3 +47,27 @@ def own_engine(folder: Path) -> Iterator[Engine]:
     engine = Engine("28", folder / "own-engine")
     yield engine
     engine.stop()
+
+
+@pytest.fixture(scope="session")
+def engine28(engines: Engines) -> Engine:
+    """The newest engine, for what does not differ between engines."""
+    return engines.get("28")
+
+
+@pytest.fixture(scope="session")
+def _newest_proxy(engine28: Engine, users: Users, folder: Path) -> Iterator[Proxy]:
+    users.add_plugins(engine28.plugins)
+    place = folder / "newest"
+    place.mkdir()
+    running = Proxy(engine28, place, default_policy(users))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def proxy28(_newest_proxy: Proxy) -> Iterator[Proxy]:
+    """A sockproxy before the newest engine; containers are removed after each test."""
+    assert _newest_proxy.up.poll() is None, _newest_proxy.errors()
+    yield _newest_proxy
+    _newest_proxy.engine.clean()

@@ -84,14 +84,14 @@ def test_an_interrupted_build_ends_at_the_daemon(proxy: Proxy, users: Users, eng
 
 def test_committing(proxy: Proxy, users: Users, engine: Engine) -> None:
     assert_done(proxy.docker(users.alice, "run", "--name", "box", "busybox", "sh", "-c", "echo kept >/kept"))
-    options = ["-a", "Alice <a@example.org>", "-m", "first line\nsecond: \"quoted\" ü"]
+    options = ["-a", "Alice <a@example.org>", "-m", 'first line\nsecond: "quoted" ü']
     options += ["-c", 'CMD ["cat", "/kept"]', "-c", "ENV A=b\nLABEL c=d", "-c", "EXPOSE 80"]
     done = proxy.docker(users.alice, "commit", *options, "box", "committed:1")
     assert assert_done(done).startswith("sha256:")
     assert proxy.docker(users.alice, "run", "--rm", "committed:1").stdout == "kept\n"
     found = json.loads(engine.docker("inspect", "committed:1").stdout)[0]
     assert found["Author"] == "Alice <a@example.org>"
-    assert found["Comment"] == "first line\nsecond: \"quoted\" ü"
+    assert found["Comment"] == 'first line\nsecond: "quoted" ü'
     assert "A=b" in found["Config"]["Env"]
     assert found["Config"]["Labels"]["c"] == "d"
     assert found["Config"]["ExposedPorts"] == {"80/tcp": {}}

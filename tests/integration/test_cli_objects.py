@@ -70,7 +70,7 @@ def test_volumes(proxy: Proxy, users: Users, engine: Engine) -> None:
     anonymous = assert_done(docker(users.alice, "volume", "create")).strip()
     removed = assert_done(docker(users.alice, "volume", "rm", "data-1.a_b", anonymous))
     assert removed.split() == ["data-1.a_b", anonymous]
-    assert engine.docker("volume", "ls", "-q").stdout == ""
+    assert not {"data-1.a_b", anonymous} & set(engine.docker("volume", "ls", "-q").stdout.split())
 
 
 def test_networks(proxy: Proxy, users: Users, engine: Engine) -> None:
@@ -80,10 +80,12 @@ def test_networks(proxy: Proxy, users: Users, engine: Engine) -> None:
     options = ["--subnet", "10.77.1.0/24", "--gateway", "10.77.1.1", "--label", "x=y", "--internal"]
     created = docker("network", "create", *options, "net-1").strip()
     assert engine.docker("network", "inspect", "-f", "{{.ID}} {{.Internal}}", "net-1").stdout == f"{created} true\n"
-    docker("run", "-d", "--name", "one", "--network", "net-1", "--ip", "10.77.1.9", "busybox", "sleep", "1000")
+    web = ["httpd", "-f", "-h", "/etc"]
+    docker("run", "-d", "--name", "one", "--network", "net-1", "--ip", "10.77.1.9", "busybox", *web)
     docker("run", "-d", "--name", "two", "busybox", "sleep", "1000")
     docker("network", "connect", "--alias", "second", "net-1", "two")
-    assert "10.77.1.9" in docker("exec", "two", "ping", "-c", "1", "-W", "5", "one")
+    fetch = "until wget -qO- http://one/passwd; do sleep 0.05; done"
+    assert "root:x" in docker("exec", "two", "timeout", "10", "sh", "-c", fetch)
     assert "10.77.1." in docker("exec", "one", "nslookup", "second")
     docker("network", "disconnect", "net-1", "two")
     attached = json.loads(engine.docker("network", "inspect", "net-1").stdout)[0]["Containers"]
@@ -95,6 +97,7 @@ def test_networks(proxy: Proxy, users: Users, engine: Engine) -> None:
 
 def test_pruning(proxy: Proxy, users: Users, engine: Engine) -> None:
     """Each prune by a label of the test's own: the engine holds other tests' images."""
+
     def docker(*arguments: str) -> str:
         return assert_done(proxy.docker(users.alice, *arguments))
 
@@ -105,7 +108,8 @@ def test_pruning(proxy: Proxy, users: Users, engine: Engine) -> None:
     docker("network", "create", "--label", "prune=1", "net-prune")
     assert "net-prune" in docker("network", "prune", "-f", "--filter", "label=prune=1")
     docker("volume", "create", "--label", "prune=1", "vol-prune")
-    assert "vol-prune" in docker("volume", "prune", "-af", "--filter", "label=prune=1")
+    named = ["-a"] if engine.version != "20" else []  # older API versions have no -a, and take named volumes too
+    assert "vol-prune" in docker("volume", "prune", *named, "-f", "--filter", "label=prune=1")
     docker("commit", "-c", "LABEL prune=1", "kept", "img-prune")
     assert "img-prune" in docker("image", "prune", "-af", "--filter", "label=prune=1")
     for kind in ("network", "volume"):

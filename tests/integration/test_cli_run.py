@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ def test_input_is_passed_as_it_comes(proxy: Proxy, users: Users) -> None:
         assert cat.wait() == 0
 
 
+def test_many_at_once(proxy: Proxy, users: Users) -> None:
+    """Two people's containers at the same time: everyone gets the output of their own, and the whole of it."""
+    script = ["run", "--rm", "-i", "busybox", "sh", "-c", "cat; exit 7"]
+    with ThreadPoolExecutor(6) as pool:
+        found = [
+            pool.submit(proxy.docker, (users.alice, users.bob)[number % 2], *script, input=f"{number}\n" * 50_000)
+            for number in range(12)
+        ]
+        for number, future in enumerate(found):
+            done = future.result()
+            assert (done.stdout == f"{number}\n" * 50_000, done.stderr, done.returncode) == (True, "", 7)
+
+
 def test_detached(proxy: Proxy, users: Users, engine: Engine) -> None:
     container = assert_done(proxy.docker(users.alice, "run", "-d", "busybox", "sleep", "1000")).strip()
     assert running(engine, container)
@@ -93,7 +107,8 @@ def test_environment_working_folder_labels_and_limits_reach_the_container(
     options = ["-e", "A=b c", "-w", "/tmp", "-l", "x=y", "-m", "64m", "--cpus", "0.5", "--pids-limit", "50"]
     options += ["--hostname", "h", "--user", "1:2", "--read-only", "--tmpfs", "/scratch", "--ulimit", "nofile=99:99"]
     options += ["--init", "--stop-signal", "USR1", "--restart", "no", "--add-host", "a:10.0.0.1", "--shm-size", "32m"]
-    script = 'echo "$A $PWD $(id -u):$(id -g) $(hostname) $(ulimit -n)"; grep 10.0.0.1 /etc/hosts; touch /x; touch /scratch/x'
+    script = 'echo "$A $PWD $(id -u):$(id -g) $(hostname) $(ulimit -n)"; grep 10.0.0.1 /etc/hosts'
+    script += "; touch /scratch/x; touch /x"
     done = proxy.docker(users.alice, "run", "--name", "full", *options, "busybox", "sh", "-c", script)
     assert done.stdout == "b c /tmp 1:2 h 99\n10.0.0.1\ta\n"
     assert "Read-only file system" in done.stderr

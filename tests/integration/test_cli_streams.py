@@ -1,4 +1,4 @@
-"""docker logs, events, stats and wait through sockproxy: prompt, whole, and ended at the daemon when the client leaves."""
+"""docker logs, events, stats and wait through sockproxy: prompt, whole, ended at the daemon when the client leaves."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_a_client_that_leaves_leaves_nothing_at_the_daemon(
     proxy: Proxy, users: Users, engine: Engine, box: Box, handler: str, command: list[str], end: signal.Signals
 ) -> None:
     box("sleep 1000")
-    before = handlers(engine, handler)
+    eventually(lambda: not handlers(engine, handler), "earlier calls ended")
     with Running(proxy, users.alice, *command) as follower:
-        eventually(lambda: handlers(engine, handler) > before, f"{handler} at the daemon")
+        eventually(lambda: handlers(engine, handler), f"{handler} at the daemon")
         follower.process.send_signal(end)
         follower.wait()
-    eventually(lambda: handlers(engine, handler) <= before, f"{handler} ended at the daemon", 5)
+    eventually(lambda: not handlers(engine, handler), f"{handler} ended at the daemon", 5)
 
 
 def test_logs(proxy: Proxy, users: Users, box: Box) -> None:
@@ -57,10 +57,10 @@ def test_logs(proxy: Proxy, users: Users, box: Box) -> None:
     assert_done(proxy.docker(users.alice, "wait", "box"))
     done = proxy.docker(users.alice, "logs", "box")
     assert (done.stdout, done.stderr, done.returncode) == ("one\nthree\n", "two\n", 0)
-    assert proxy.docker(users.alice, "logs", "--tail", "1", "box").stdout == "three\n"
+    last = proxy.docker(users.alice, "logs", "--tail", "1", "box")  # the streams have no common order
+    assert last.stdout + last.stderr in ("two\n", "three\n")
     assert proxy.docker(users.alice, "logs", "--since", str(int(time.time()) + 10), "box").stdout == ""
-    stamped = proxy.docker(users.alice, "logs", "-t", "box").stdout
-    assert stamped.endswith("Z three\n")
+    assert proxy.docker(users.alice, "logs", "-t", "box").stdout.endswith("Z three\n")
 
 
 def test_followed_logs_come_line_by_line_and_to_the_last(proxy: Proxy, users: Users, engine: Engine, box: Box) -> None:

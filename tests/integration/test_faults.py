@@ -15,11 +15,7 @@ from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import BrokenOff, Connection, call, output
 from tests.support.users import Users
 
-pytestmark = [
-    pytest.mark.daemon,
-    pytest.mark.root,
-    pytest.mark.parametrize("engine", ["28"], indirect=True),
-]
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
 LIST = f"{API}/containers/json"
 KINDS = {"lifecycle": LIST, "network": f"{API}/networks", "filesystem": f"{API}/images/json"}
@@ -41,89 +37,89 @@ def answers(proxy: Proxy, users: Users) -> bool:
 
 
 @pytest.mark.parametrize("name", ["front", "lifecycle"])
-def test_a_killed_process_cuts_its_streams(proxy: Proxy, users: Users, name: str) -> None:
-    container = run(proxy, users.alice, "echo one; sleep 100", **interactive())
+def test_a_killed_process_cuts_its_streams(proxy28: Proxy, users: Users, name: str) -> None:
+    container = run(proxy28, users.alice, "echo one; sleep 100", **interactive())
     with (
-        follow(proxy, users.alice, container) as logs,
-        attach(proxy, users.alice, container) as tunnel,
-        Connection(proxy.listen, users.alice) as wait,
-        Connection(proxy.listen, users.alice) as idle,
+        follow(proxy28, users.alice, container) as logs,
+        attach(proxy28, users.alice, container) as tunnel,
+        Connection(proxy28.listen, users.alice) as wait,
+        Connection(proxy28.listen, users.alice) as idle,
     ):
         assert output(logs.chunk()) == b"one\n"
         wait.request("POST", f"{API}/containers/{container}/wait")
         assert wait.head().status == 200
         assert idle.call("GET", LIST).status == 200
-        kill(proxy, name)
+        kill(proxy28, name)
         for cut in (logs, wait):
             with pytest.raises(BrokenOff):  # never the last chunk
                 cut.chunks()
         tunnel.rest()
-        eventually(lambda: answers(proxy, users), "answers")
+        eventually(lambda: answers(proxy28, users), "answers")
         if name == "front":
             assert idle.is_closed()
         else:
             assert idle.call("GET", LIST).status == 200
-    assert proxy.docker(users.alice, "ps", "-q", "--no-trunc").stdout.strip() == container
+    assert proxy28.docker(users.alice, "ps", "-q", "--no-trunc").stdout.strip() == container
 
 
-def test_a_killed_helper_before_the_answer(proxy: Proxy, users: Users) -> None:
-    container = run(proxy, users.alice, "trap '' TERM; echo trapped; sleep 100")
-    with follow(proxy, users.alice, container) as logs:
+def test_a_killed_helper_before_the_answer(proxy28: Proxy, users: Users) -> None:
+    container = run(proxy28, users.alice, "trap '' TERM; echo trapped; sleep 100")
+    with follow(proxy28, users.alice, container) as logs:
         assert output(logs.chunk()) == b"trapped\n"
-    with Connection(proxy.listen, users.alice) as connection:
+    with Connection(proxy28.listen, users.alice) as connection:
         connection.request("POST", f"{API}/containers/{container}/stop?t=60")
-        eventually(lambda: any("'ContainerStop'" in str(record) for record in proxy.records()), "the call")
-        kill(proxy, "lifecycle")
+        eventually(lambda: any("'ContainerStop'" in str(record) for record in proxy28.records()), "the call")
+        kill(proxy28, "lifecycle")
         answer = connection.answer()
         assert answer.status == 502
         assert "helper" in answer.message
-    eventually(lambda: answers(proxy, users), "answers")
+    eventually(lambda: answers(proxy28, users), "answers")
 
 
-def test_a_killed_filesystem_helper_cuts_an_export(proxy: Proxy, users: Users) -> None:
-    container = run(proxy, users.alice, "dd if=/dev/zero of=/big bs=1M count=50; echo done; sleep 100")
-    with follow(proxy, users.alice, container) as logs:
+def test_a_killed_filesystem_helper_cuts_an_export(proxy28: Proxy, users: Users) -> None:
+    container = run(proxy28, users.alice, "dd if=/dev/zero of=/big bs=1M count=50; echo done; sleep 100")
+    with follow(proxy28, users.alice, container) as logs:
         logs.until(b"done\n")
     with (
-        follow(proxy, users.alice, container) as other,
-        Connection(proxy.listen, users.alice) as export,
+        follow(proxy28, users.alice, container) as other,
+        Connection(proxy28.listen, users.alice) as export,
     ):
         export.request("GET", f"{API}/containers/{container}/export")
         assert export.head().status == 200
-        kill(proxy, "filesystem")
+        kill(proxy28, "filesystem")
         with pytest.raises(BrokenOff):
             export.chunks()
-        eventually(lambda: answers(proxy, users), "answers")
-        call(proxy.listen, "POST", f"{API}/containers/{container}/kill", None, users.alice)
+        eventually(lambda: answers(proxy28, users), "answers")
+        call(proxy28.listen, "POST", f"{API}/containers/{container}/kill", None, users.alice)
         other.chunks()  # the other helpers' streams were left alone
 
 
-def test_a_killed_network_helper(proxy: Proxy, users: Users) -> None:
-    kill(proxy, "network")
-    eventually(lambda: answers(proxy, users), "answers")
-    assert proxy.docker(users.alice, "run", "--rm", "busybox", "echo", "x").stdout == "x\n"
+def test_a_killed_network_helper(proxy28: Proxy, users: Users) -> None:
+    kill(proxy28, "network")
+    eventually(lambda: answers(proxy28, users), "answers")
+    assert proxy28.docker(users.alice, "run", "--rm", "busybox", "echo", "x").stdout == "x\n"
 
 
-def test_a_killed_audit_writer(proxy: Proxy, users: Users) -> None:
+def test_a_killed_audit_writer(proxy28: Proxy, users: Users) -> None:
     """What is under way goes on; what became of it is recorded by the next writer."""
-    container = run(proxy, users.alice, "echo one; read x; echo two", **interactive())
-    with follow(proxy, users.alice, container) as logs, attach(proxy, users.alice, container) as stdin:
+    container = run(proxy28, users.alice, "echo one; read x; echo two", **interactive())
+    with follow(proxy28, users.alice, container) as logs, attach(proxy28, users.alice, container) as stdin:
         assert output(logs.chunk()) == b"one\n"
-        kill(proxy, "audit")
+        kill(proxy28, "audit")
         stdin.send(b"x\n")
         assert output(logs.chunks()) == b"two\n"
         request = next(
-            r["rid"] for r in reversed(proxy.records()) if "'ContainerLogs'" in str(r) and r["ev"] == "intent"
+            r["rid"] for r in reversed(proxy28.records()) if "'ContainerLogs'" in str(r) and r["ev"] == "intent"
         )
-    eventually(lambda: answers(proxy, users), "answers")
-    ends = lambda: [r for r in proxy.records() if r["ev"] == "outcome" and r["rid"] == request]  # noqa: E731
+    eventually(lambda: answers(proxy28, users), "answers")
+    ends = lambda: [r for r in proxy28.records() if r["ev"] == "outcome" and r["rid"] == request]  # noqa: E731
     eventually(lambda: len(ends()) == 1, "the outcome")
 
 
 def test_sigterm_lets_streams_end_and_then_cuts_them(
-    engine: Engine, start_proxy: Callable[..., Proxy], users: Users
+    engine28: Engine, start_proxy: Callable[..., Proxy], users: Users
 ) -> None:
-    proxy = start_proxy(engine)
+    proxy = start_proxy(engine28)
     ending = run(proxy, users.alice, "echo one; read x; echo two", **interactive())
     endless = run(proxy, users.alice, "echo one; sleep 100")
     with (
@@ -150,9 +146,9 @@ def test_sigterm_lets_streams_end_and_then_cuts_them(
 
 
 def test_a_reload_counts_for_the_next_request_of_a_connection(
-    engine: Engine, start_proxy: Callable[..., Proxy], users: Users
+    engine28: Engine, start_proxy: Callable[..., Proxy], users: Users
 ) -> None:
-    proxy = start_proxy(engine)
+    proxy = start_proxy(engine28)
     more = default_policy(users) + f"  - {{user: {users.mallory.name}, role: viewer}}\n"
     container = create(proxy, users.alice, "true")
     inspect = f"{API}/containers/{container}/json"

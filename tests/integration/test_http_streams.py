@@ -1,4 +1,4 @@
-"""Upgraded and streaming connections: early bytes, half-closes, websockets, and what a second request behind them gets."""
+"""Upgraded and streaming connections: early bytes, half-closes, websockets, second requests behind them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.containers import API, ATTACH, UPGRADE, attach, create, follow, interactive, run, start
 from tests.support.proxy import Proxy
-from tests.support.raw import BrokenOff, Connection, call, frames, output
+from tests.support.raw import Connection, call, frames, output
 from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
@@ -22,6 +22,12 @@ def _make_exec(proxy: Proxy, users: Users, container: str, *command: str, **fiel
     answer = call(proxy.listen, "POST", f"{API}/containers/{container}/exec", body, users.alice)
     assert answer.status == 201, answer.body
     return str(answer.json["Id"])
+
+
+def _next(connection: Connection) -> int | None:
+    """Give the status of a further answer; None when the connection ends without one."""
+    connection.buffer += connection.receive()
+    return connection.answer().status if connection.buffer else None
 
 
 def _records(proxy: Proxy, operation: str) -> int:
@@ -121,10 +127,7 @@ def test_a_detached_exec_stays_http(proxy: Proxy, users: Users, headers: dict[st
         connection.request("POST", f"{API}/exec/{process}/start", {"Detach": True, "Tty": False}, **headers)
         connection.send(b"POST /swarm/leave?force=1 HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n")
         assert connection.answer().status == 200
-        try:
-            assert connection.answer().status == 403
-        except BrokenOff as end:
-            assert end.got == b""
+        assert _next(connection) in (403, None)
 
 
 @pytest.mark.parametrize("what", ["containers/none/attach?stream=1", "exec/" + "a" * 64 + "/start"])
@@ -136,11 +139,7 @@ def test_a_refused_upgrade_hides_no_request(proxy: Proxy, users: Users, what: st
         connection.send(INFO)
         answer = connection.answer()
         assert answer.status == 404
-        try:
-            served = connection.answer().status == 200
-        except BrokenOff as end:
-            assert end.got == b""
-            served = False
+        served = _next(connection) == 200
     assert _records(proxy, "SystemInfo") == before + served
 
 

@@ -103,7 +103,8 @@ def test_malformed_heads(noted: Proxy, fake_daemon: FakeDaemon, status: int, dat
     assert fake_daemon.received == b""
 
 
-ELSEWHERE = {  # what the engine would find behind each, or answers with a redirect; clean HTTP, so the connection goes on
+# Clean HTTP, and the engine would find something there, or answers with a redirect.
+ELSEWHERE = {
     "an encoded slash": b"/v1.41/containers%2fjson",
     "an encoded slash, upper case": b"/v1.41%2Fcontainers/json",
     "an encoded NUL": b"/v1.41/containers/x%00/json",

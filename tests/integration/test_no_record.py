@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -30,21 +30,21 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("target", [LIST, "/_ping", f"{API}/images/json", f"{API}/networks"])
-def test_no_record_no_call(noted: Proxy, fake_daemon: FakeDaemon, users: Users, target: str) -> None:
-    """A writer that hangs: reads are refused too, and the daemon hears nothing."""
-    with Connection(noted.listen, users.alice) as connection:
-        assert connection.call("GET", target).status == 200
+def test_no_record_no_call(noted: Proxy, fake_daemon: FakeDaemon, users: Users) -> None:
+    """With a writer that hangs."""
+    asked = [(users.alice, target) for target in (LIST, "/_ping", f"{API}/images/json", f"{API}/networks", "/none")]
+    asked += [(users.mallory, LIST), (users.carol, f"{API}/containers/x/archive?path=/")]
+    with ExitStack() as stack:
+        pairs = [(stack.enter_context(Connection(noted.listen, user)), target) for user, target in asked]
+        for connection, _ in pairs:
+            assert connection.call("GET", "/_ping").status == 200
         fake_daemon.forget()
         with stopped(noted.processes["audit"]):
-            answer = connection.call("GET", target)
-        assert answer.status == 503
-        assert "record" in answer.message
+            for connection, target in pairs:
+                connection.request("GET", target)
+            answers = [connection.answer() for connection, _ in pairs]
+        assert {answer.status for answer in answers} == {503}
+        assert all("record" in answer.message for answer in answers)
         assert fake_daemon.received == b""
-        eventually(lambda: connection.call("GET", target).status == 200, "answers")
-
-
-def test_refusals_without_a_record(noted: Proxy, fake_daemon: FakeDaemon, users: Users) -> None:
-    with stopped(noted.processes["audit"]), Connection(noted.listen, users.mallory) as connection:
-        assert connection.call("GET", LIST).status == 503
-    assert fake_daemon.received == b""
+        for connection, target in pairs[:4]:
+            eventually(lambda: connection.call("GET", target).status == 200, "answers")  # noqa: B023 (called at once)

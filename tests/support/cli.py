@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -12,7 +13,7 @@ import subprocess
 import termios
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, eventually
@@ -55,20 +56,21 @@ def rids(proxy: Proxy, event: str, user: User) -> list[str]:
     return [str(one["rid"]) for one in proxy.records() if one["ev"] == event and f"'uid': {user.uid}," in str(one)]
 
 
-def state(engine: Engine) -> dict[str, object]:
+def state(engine: Engine) -> dict[str, set[str]]:
     """Describe all that the daemon holds and a refused call could have changed."""
-    containers = call(engine.socket, "GET", "/containers/json?all=1").body
-    names = {
-        kind: engine.docker(kind, "ls", "--no-trunc", "--format", "{{json .}}").stdout for kind in ("network", "volume")
+
+    def read(target: str) -> Any:
+        return json.loads(call(engine.socket, "GET", target).body)
+
+    containers = [read(f"/containers/{one['Id']}/json") for one in read("/containers/json?all=1")]
+    found = {
+        "containers": containers,
+        "execs": [one["ExecIDs"] for one in containers],
+        "images": read("/images/json?all=1"),
+        "networks": read("/networks"),
+        "volumes": read("/volumes")["Volumes"] or [],
     }
-    images = engine.docker("images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").stdout
-    return {"containers": re.sub(rb'"Status":"[^"]*"', b"", containers), "images": images, **names}
-
-
-def connections(engine: Engine) -> int:
-    """Count the connections to the daemon's socket that are open."""
-    listing = subprocess.run(["ss", "-xH", "state", "connected", "src", engine.socket], capture_output=True, text=True)
-    return len(listing.stdout.splitlines())
+    return {kind: {json.dumps(one, sort_keys=True) for one in objects} for kind, objects in found.items()}
 
 
 def write_random(path: Path, size: int, owner: User) -> Path:

@@ -63,7 +63,6 @@ def interactive(**more: object) -> dict[str, object]:
 
 def connections(engine: Engine) -> int:
     """Count the connections that an engine has open on its API socket."""
-    pid = (engine.folder / "pid").read_text().strip()
-    # Its own network namespace: the host's list does not have them. Field 5 is the state, 3 is connected (unix_seq_show).
-    lines = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()]
+    # The accepted side belongs to the network namespace of who connected: ours. Field 5 is the state, 3 is connected.
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return sum(line[5:6] == ["03"] and line[-1] == engine.socket for line in lines)

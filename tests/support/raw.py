@@ -17,13 +17,18 @@ TIMEOUT = 20.0  # seconds for each read and write: a test must never hang
 @contextlib.contextmanager
 def acting_as(user: User) -> Iterator[None]:
     """Connect, and touch files, as this user: the kernel takes a peer's identity from the effective ids."""
-    os.setegid(user.gid)
-    os.seteuid(user.uid)
+    before = os.getegid(), os.geteuid()
+    _become(user.gid, user.uid)
     try:
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        _become(*before)
+
+
+def _become(gid: int, uid: int) -> None:
+    os.seteuid(0)  # the real uid stays 0
+    os.setegid(gid)
+    os.seteuid(uid)
 
 
 class BrokenOff(Exception):
@@ -77,8 +82,12 @@ class Connection:
     def __init__(self, path: Path | str, user: User | None = None, timeout: float = TIMEOUT) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(timeout)
-        with acting_as(user) if user else contextlib.nullcontext():
-            self.sock.connect(str(path))
+        try:
+            with acting_as(user) if user else contextlib.nullcontext():
+                self.sock.connect(str(path))
+        except OSError:
+            self.sock.close()
+            raise
         self.buffer = b""
 
     def __enter__(self) -> Connection:

@@ -1,0 +1,90 @@
+"""What the docker CLI did is on the record: intent and outcome of each call, a denial for each refusal, no secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cli import assert_done, assert_refused
+from tests.support.proxy import Proxy, eventually
+from tests.support.users import User, Users
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+
+SECRET = "hush"
+BUILD = "FROM busybox\nARG TOKEN\nRUN test -n $TOKEN\n"
+
+
+def _records(proxy: Proxy, user: User, event: str, after: int) -> dict[str, dict[str, object]]:
+    """Give a user's records of an event by request id; those of outcomes have no user."""
+    return {
+        str(one["rid"]): one
+        for one in proxy.records()[after:]
+        if one["ev"] == event and (event == "outcome" or one["who"]["uid"] == user.uid)  # type: ignore[index]
+    }
+
+
+def test_each_call_has_an_intent_and_an_outcome(proxy: Proxy, users: Users) -> None:
+    begin = len(proxy.records())
+    commands: list[list[str]] = [
+        ["run", "--rm", "busybox", "true"],
+        ["run", "-d", "--name", "box", "busybox", "sleep", "9"],
+    ]
+    commands += [["exec", "box", "true"], ["cp", "box:/etc/passwd", "-"], ["rm", "-f", "box"], ["network", "ls"]]
+    for command in commands:
+        assert_done(proxy.docker(users.alice, *command))
+    intents = _records(proxy, users.alice, "intent", begin)
+    operations = {str(one["req"]["op"]) for one in intents.values()}  # type: ignore[index]
+    wanted = {"ContainerCreate", "ContainerAttach", "ContainerWait", "ContainerStart", "ContainerExec", "ExecStart"}
+    wanted |= {"ExecInspect", "ContainerArchive", "ContainerDelete", "NetworkList", "ContainerInspect"}
+    assert wanted <= operations
+    eventually(lambda: intents.keys() <= _records(proxy, users.alice, "outcome", begin).keys(), "outcomes")
+    outcomes = _records(proxy, users.alice, "outcome", begin)
+    for rid, intent in intents.items():
+        assert intent["decision"]["role"] == "developer"  # type: ignore[index]
+        assert intent["who"]["user"] == users.alice.name  # type: ignore[index]
+        if intent["req"]["op"] == "ContainerCreate":  # type: ignore[index]
+            assert outcomes[rid]["out"]["status"] == 201  # type: ignore[index]
+
+
+def test_each_refusal_is_denied_and_nothing_else(proxy: Proxy, users: Users) -> None:
+    begin = len(proxy.records())
+    refusals = {
+        assert_refused(proxy.docker(users.carol, "volume", "create", "v")): ("carol", "VolumeCreate"),
+        assert_refused(proxy.docker(users.mallory, "ps")): ("mallory", "/containers/json"),
+        assert_refused(proxy.docker(users.alice, "run", "--privileged", "busybox"), 125): ("alice", "ContainerCreate"),
+        assert_refused(proxy.docker(users.alice, "volume", "create", "-o", "a=b", "v")): ("alice", "VolumeCreate"),
+        assert_refused(proxy.docker(users.alice, "network", "create", "-d", "host", "n")): ("alice", "NetworkCreate"),
+    }
+    records = proxy.records()[begin:]
+    for rid, (name, what) in refusals.items():
+        found = [one for one in records if one.get("rid") == rid]
+        assert [one["ev"] for one in found] == ["deny"]
+        assert found[0]["who"]["uid"] == getattr(users, name).uid  # type: ignore[index]
+        assert found[0]["decision"]["verdict"] == "deny"  # type: ignore[index]
+        assert found[0]["decision"]["why"]  # type: ignore[index]
+        assert what in str(found[0])
+
+
+def test_no_secret_is_on_the_record(proxy: Proxy, users: Users) -> None:
+    """Nor in what any process of sockproxy writes to its stderr."""
+    environment = proxy.environment(users.alice) | {"DOCKER_BUILDKIT": "0"}
+    commands = [
+        ["run", "-d", "--name", "box", "-e", f"A={SECRET}", "-l", f"l={SECRET}", "busybox", "sleep", "1000"],
+        ["exec", "-e", f"A={SECRET}", "box", "echo", SECRET],
+        ["build", "-q", "--build-arg", f"TOKEN={SECRET}", "-t", "secret-build", "-"],
+        ["commit", "-m", SECRET, "-c", f"ENV A={SECRET}", "box", "secret-build"],
+        ["rmi", "secret-build"],
+        ["ps", "--filter", f"label=l={SECRET}"],
+    ]
+    for command in commands:
+        assert_done(proxy.docker(users.alice, *command, input=BUILD, env=environment))
+    for command in (
+        ["run", "-e", f"A={SECRET}", "--privileged", "busybox"],
+        ["run", "-e", f"A={SECRET}", "-v", "/etc:/x", "busybox"],
+        ["build", "--build-arg", f"TOKEN={SECRET}", "--network", "host", "-"],
+    ):
+        assert_refused(
+            proxy.docker(users.alice, *command, input=BUILD, env=environment), 125 if command[0] == "run" else 1
+        )
+    assert SECRET not in (proxy.log / "audit.jsonl").read_text()
+    assert SECRET not in proxy.errors()
