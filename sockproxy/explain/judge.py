@@ -68,9 +68,9 @@ class Row:
         """Whether it says nothing but what the fields in it say, which have rows of their own."""
         if not self.field.children or self.field.rule != "free":
             return False
-        return (bool(self.given) and isinstance(self.given, (dict, list))) or (
-            self.given is None and self.sent is not None
-        )
+        if self.given is None:
+            return self.sent is not None
+        return bool(self.given) and isinstance(self.given, (dict, list))
 
 
 @dataclass(slots=True)
