@@ -13,7 +13,7 @@ from sockproxy.policy.compile import Compiled
 from sockproxy_helpers.errors import Refused
 
 LONGEST = 60  # letters of a value in the table; the request below it has all of it
-SHORT = 36  # of a value in the policy
+SHORT = 24  # of a value in the policy
 LABEL = 11
 WIDTH = 110
 ACCESS = {"own": "the user's own", "use": "own or shared", "new": "nobody else's"}
