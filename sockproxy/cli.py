@@ -1,6 +1,7 @@
-"""The command line: `sockproxy up`, `sockproxy check`.
+"""The command line: `sockproxy up`, `sockproxy check`, `sockproxy explain`.
 
-Each command imports what it needs when it runs, so that `check` works where trio is missing and `--help` is quick.
+Each command imports what it needs when it runs, so that `check` and `explain` work where trio is missing and `--help`
+is quick.
 Exit codes: 0 fine, 1 a finding, 2 usage or configuration error, 3 refused.
 """
 
@@ -54,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a policy file and tell what it means")
     _add_config(check)
     check.set_defaults(run=_check)
+
+    explain = commands.add_parser("explain", help="tell what would happen to a request, and why")
+    explain.add_argument("--user", metavar="NAME", required=True, help="who asks: an account of this host")
+    _add_config(explain)
+    explain.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
+    explain.add_argument("--body", metavar="FILE", help="the file with the request's body; - for standard input")
+    explain.add_argument("method", metavar="METHOD", help="GET, POST, ...")
+    explain.add_argument("target", metavar="PATH", help="with or without a version, and with its query")
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -92,3 +102,9 @@ def _check(options: argparse.Namespace) -> int:
     for line in warnings:
         print(f"warning: {line}")
     return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from sockproxy import explain
+
+    return explain.main(options)

@@ -34,6 +34,8 @@ class Walk:
         built: dict[str, object] = {}
         for name, field in fields.items():
             if field.always or name in given:
+                if self._ctx.trace is not None:
+                    self._ctx.trace(prefix, name, field, given, built)
                 item = self._field(field, given.get(name), prefix + name, built)
                 if item is not None:
                     built[name] = item

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import trio
 
-from sockproxy.api import route
+from sockproxy.api import payload, route
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers, Reply
 from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError, Unacceptable
@@ -22,8 +22,6 @@ from sockproxy_helpers.operations import Operation
 from sockproxy_helpers.policy import Policy
 
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
-NO_BODY = (b"", b"{}", b"null")  # what clients send where no body belongs, and the engine ignores
-NO_BODY_LIMIT = 64
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
 PATH_LIMIT = 1024  # of a refused path in its record
@@ -126,11 +124,9 @@ class Session:
     async def _body(self, request: Request) -> bytes:
         """Read the body of a request that is inspected as a whole; leave an upload to the helper."""
         head, operation = request.head, request.operation
-        if head.body == "none" or operation.request in ("raw", "tar"):
+        reader = payload.reader(head, operation)
+        if reader is None:
             return b""
-        if operation.request == "json" and head.forward.get("content-type") != "application/json":
-            raise RequestError("the Content-Type of a body must be application/json")
-        reader = body.reader(head) if operation.request == "json" else body.reader(head, NO_BODY_LIMIT)
         if head.expect_continue:
             await self._client.send(answer.CONTINUE)
         content = bytearray(reader.feed(bytes(self._client.buffer)))
@@ -144,9 +140,7 @@ class Session:
             raise RequestError("the body did not come to its end", 408)
         self._client.buffer[:] = reader.leftover
         self._unread = False
-        if operation.request == "none" and content.strip() not in NO_BODY:
-            raise RequestError(f"{operation.name} takes no body")
-        return bytes(content) if operation.request == "json" else b""
+        return payload.accept(operation, bytes(content))
 
     async def _hand_over(self, request: Request, content: bytes) -> Reply:
         """Give the call to its helper, with all that the client has sent for it."""
