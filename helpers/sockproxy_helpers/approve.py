@@ -79,6 +79,8 @@ class Approval:
         """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller."""
         operation = str(header.get("part"))
         try:
+            if operation != "ContainerCreate":
+                raise Malformed("only ContainerCreate has parts")
             context = _context(policy.decide(who, operation), who, operation)
             _, body = model.approve(self._scope, operation, [], header.get("body"), context)
             await Resolution(self._objects, daemon, context).run({}, [], body)

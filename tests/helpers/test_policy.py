@@ -28,6 +28,7 @@ RULES: dict[str, Any] = {
     "privileged": False,
     "runtimes": [],
     "security_options": False,
+    "sees_all": False,
     "sysctls": [],
     "unmodelled": False,
 }

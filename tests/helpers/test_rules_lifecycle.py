@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
-from tests.support.judging import ADMIN, DEVELOPER, create, judge
+from tests.support.judging import ADMIN, DEVELOPER, OWNED, create, judge
 
 DROPPED = ["MKNOD", "NET_RAW", "SETFCAP"]
 
@@ -26,9 +26,9 @@ def test_defaults_of_the_role() -> None:
         "PidsLimit": 2048,
     }
     assert create() == expected
-    assert judge("ContainerCreate", None)[1] == {"HostConfig": expected}
-    assert judge("ContainerCreate", {"HostConfig": None})[1] == {"HostConfig": expected}
-    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {}
+    for body in (None, {"HostConfig": None}):
+        assert judge("ContainerCreate", body)[1] == {"Labels": OWNED, "HostConfig": expected}
+    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {"Labels": OWNED}
 
 
 def test_refusal_names_field_role_rule_and_what_is_allowed() -> None:
@@ -53,8 +53,6 @@ REFUSED = [
     ({"UTSMode": "host"}, "host_namespaces"),
     ({"CgroupnsMode": "host"}, "host_namespaces"),
     ({"UsernsMode": "host"}, "host_namespaces"),
-    ({"PidMode": "container:abc"}, "foreign_containers"),
-    ({"IpcMode": "container:abc"}, "foreign_containers"),
     ({"Devices": [{"PathOnHost": "/dev/sda"}]}, "devices"),
     ({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["a"]}]}, "devices"),
     ({"DeviceCgroupRules": ["c 1:3 mr"]}, "devices"),
