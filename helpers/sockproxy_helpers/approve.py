@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import model, strict, volumes, wire
+from . import model, references, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
@@ -46,6 +46,7 @@ class Approval:
         else:
             query, body = model.approve(self._scope, context.operation, call.query, body, context)
             query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
+            references.pin(context.operation, call.variables, body)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
     async def _create(
@@ -54,11 +55,11 @@ class Approval:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
         image = body.get("Image") if isinstance(body, dict) else None
-        for sibling in parts.keys() - {self._scope}:
+        query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
+        await Resolution(self._objects, daemon, context).run({}, [], parts[self._scope])
+        for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             parts[sibling] = await self._ask(sibling, parts[sibling], image, client)
-        query, own = model.approve(self._scope, context.operation, query, parts[self._scope], context)
-        await Resolution(self._objects, daemon, context).run({}, [], own)
-        return query, model.merge({**parts, self._scope: own})
+        return query, model.merge(parts)
 
     async def _ask(self, sibling: str, part: object, image: object, client: socket.socket) -> object:
         """Have a sibling approve its part, for the client whose socket it gets."""
@@ -84,6 +85,8 @@ class Approval:
             context = _context(policy.decide(who, operation), who, operation)
             _, body = model.approve(self._scope, operation, [], header.get("body"), context)
             await Resolution(self._objects, daemon, context).run({}, [], body)
+            if self._scope == "network":
+                references.pin(operation, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 await volumes.prepare(daemon, context, body, str(header.get("image")))
         except FAULTS as error:

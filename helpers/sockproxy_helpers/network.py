@@ -125,6 +125,7 @@ RULES: Rules = {
     "endpoints": endpoints,
     "exposed_ports": exposed_ports,
     "host_port": host_port,
+    "ignored": rules.ignored,
     "ipam_driver": only(("", "default"), "driver_options", "choose an address driver"),
     "labels": rules.labels,
     "own_filters": rules.own_filters,

@@ -17,6 +17,7 @@ from .strict import show
 from .walk import is_zero
 
 RESERVED = "io.sockproxy"
+_JOINED = ("ipc", "network", "pid")  # namespaces that a container can share with another
 _ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
@@ -58,7 +59,8 @@ def namespace(kind: str, own: tuple[str, ...]) -> Callable[[str, Context], str]:
         allowed = f"(allowed: {', '.join(mode or 'none given' for mode in own)})"
         if value == "host" and kind not in ctx.names("host_namespaces"):
             raise ctx.refusal(f"may not share the host's {kind} namespace {allowed}", "host_namespaces")
-        if value != "host" and value not in own and not value.startswith("container:"):
+        joins = value.startswith("container:") and kind in _JOINED  # whose it is: see tables/references.txt
+        if value != "host" and value not in own and not joins:
             raise ctx.refusal(f"no such {kind} mode {allowed}")
         return value
 
