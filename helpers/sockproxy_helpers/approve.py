@@ -56,7 +56,7 @@ class Approval:
         parts = model.split(body)
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
-        await Resolution(self._objects, daemon, context).run({}, [], parts[self._scope])
+        query = await Resolution(self._objects, daemon, context).run({}, query, parts[self._scope])
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             parts[sibling] = await self._ask(sibling, parts[sibling], image, client)
         return query, model.merge(parts)

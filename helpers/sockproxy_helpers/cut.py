@@ -29,9 +29,11 @@ def networks(answer: object, ctx: Context) -> object:
 
 def network(answer: object, ctx: Context) -> object:
     """Leave out who is on a shared network: those are other people's containers."""
-    if isinstance(answer, dict) and not _is_own(answer, ctx):
-        return {**{key: value for key, value in answer.items() if key not in _ON_NETWORK}, "Containers": {}}
-    return answer
+    if not isinstance(answer, dict):
+        return {}
+    if _is_own(answer, ctx):
+        return answer
+    return {**{key: value for key, value in answer.items() if key not in _ON_NETWORK}, "Containers": {}}
 
 
 def _is_shared_network(item: object) -> bool:

@@ -73,12 +73,24 @@ class Objects:
             return known
         found = await self._ask(daemon, kind, reference)
         owner = owner_of(found)
+        if kind == "container" and _mark_of(found) != f"{OWNER}={owner}":
+            owner = None  # the label is its image's: a step of a build
         if kind == "exec":
             try:
                 owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
             except NotFound as error:  # removed meanwhile
                 raise await self.missing(daemon, kind, reference) from error
-        return self._remember(kind, found, owner)
+        identity = found.get(_IDS[kind])
+        if not isinstance(identity, str):
+            raise Unavailable("the Docker daemon told of an object without an ID")
+        name = str(found.get("Name", "")).removeprefix("/")
+        shared = kind == "network" and name in SHARED_NETWORKS and owner is None
+        item = Object(kind, identity, name, owner, shared)
+        if kind != "volume" and ID.fullmatch(identity):  # volumes have names only: one can come to mean another
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[kind, identity] = item
+        return item
 
     async def find_own(self, daemon: Daemon, kind: str, reference: str, uid: int) -> Object | None:
         """Find what a name or the beginning of an ID means among one user's objects alone.
@@ -97,20 +109,9 @@ class Objects:
         found = named or [item for item in own if str(item.get("Id")).startswith(reference)]
         if len(found) > 1:
             raise Malformed(f"{reference} is ambiguous: several of your {kind}s are called so, or their IDs begin so")
-        return self._remember(kind, found[0], uid) if found else None
-
-    def _remember(self, kind: str, found: dict[str, object], owner: int | None) -> Object:
-        identity = found.get(_IDS[kind])
-        if not isinstance(identity, str):
-            raise Unavailable("the Docker daemon told of an object without an ID")
-        name = str(found.get("Name", "")).removeprefix("/")
-        shared = kind == "network" and name in SHARED_NETWORKS and owner is None
-        item = Object(kind, identity, name, owner, shared)
-        if ID.fullmatch(identity):  # volumes have names only, and a name can come to mean another
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[kind, identity] = item
-        return item
+        # Asked again by its ID: a list does not tell all that shows the owner.
+        item = await self.find(daemon, kind, str(found[0].get("Id"))) if found else None
+        return item if item and item.owner == uid else None
 
     async def _ask(self, daemon: Daemon, kind: str, reference: str) -> dict[str, object]:
         status, answer = parse(*await daemon.request("GET", _PATHS[kind].format(quote(reference))))
@@ -145,6 +146,11 @@ def parse(status: int, body: bytes) -> tuple[int, object]:
         return status, json.loads(body)
     except ValueError as error:
         raise Unavailable("the Docker daemon answered malformed JSON") from error
+
+
+def _mark_of(found: dict[str, object]) -> object:
+    host = found.get("HostConfig")
+    return host.get("ContainerIDFile") if isinstance(host, dict) else None
 
 
 def owner_of(found: dict[str, object]) -> int | None:

@@ -109,9 +109,13 @@ class Resolution:
             item = await self._objects.find(self._daemon, kind, name)
         except NotFound:
             return name
-        if sees(self._ctx, item, "own"):
+        except Ambiguous:  # the beginning of several IDs
+            if kind == "volume":
+                raise
             return name
-        raise Refused("Name", f"the {kind} name {name} is taken: choose another")
+        if item.name != name or sees(self._ctx, item, "own"):  # or the beginning of its ID
+            return name
+        raise Refused("", f"the {kind} name {name} is taken: choose another")
 
     async def _find(self, kind: str, access: str, reference: str) -> Object:
         """Find what the caller means: among the caller's own, where the daemon would take it for another's."""

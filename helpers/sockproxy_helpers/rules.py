@@ -89,6 +89,19 @@ def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
     return {**labels(value or {}, ctx), OWNER: str(ctx.caller.uid)}
 
 
+def owner_mark(value: str | None, ctx: Context) -> str:
+    """Write it down once more where a container can't have it from its image, as a build's steps have their labels.
+
+    The daemon keeps the field, and only clients ever wrote a file of that name.
+    """
+    return f"{OWNER}={ctx.caller.uid}"
+
+
+def swept(value: bool | None, ctx: Context) -> bool:
+    """Have a build's containers removed: their labels are the image's, so they are nobody's, or somebody else's."""
+    return bool(value) if ctx.flag("sees_all") else True
+
+
 def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
     """Narrow a list, or what is pruned, to the caller's own objects. The daemon ANDs label filters: none widens it."""
     value = value or {}

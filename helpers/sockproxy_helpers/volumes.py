@@ -56,8 +56,8 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
 
 
 def _clean(paths: set[str]) -> set[str]:
-    """Bring paths into one spelling, as the daemon compares them."""
-    return {normpath("/" + path.lstrip("/")) for path in paths}
+    """Bring paths into one spelling, as the daemon compares them; an image's relative ones can't be mounts."""
+    return {normpath("/" + path.lstrip("/")) for path in paths if path.startswith("/")}
 
 
 def _label(mount: dict[str, object], ctx: Context) -> Part:

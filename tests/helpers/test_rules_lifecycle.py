@@ -19,6 +19,7 @@ def _many_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_defaults_of_the_role() -> None:
     expected = {
+        "ContainerIDFile": "io.sockproxy.owner=1000",
         "CapDrop": DROPPED,
         "SecurityOpt": ["no-new-privileges"],
         "Memory": 8 << 30,
@@ -28,7 +29,10 @@ def test_defaults_of_the_role() -> None:
     assert create() == expected
     for body in (None, {"HostConfig": None}):
         assert judge("ContainerCreate", body)[1] == {"Labels": OWNED, "HostConfig": expected}
-    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {"Labels": OWNED}
+    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {
+        "Labels": OWNED,
+        "HostConfig": {"ContainerIDFile": "io.sockproxy.owner=1000"},
+    }
 
 
 def test_refusal_names_field_role_rule_and_what_is_allowed() -> None:
@@ -131,7 +135,7 @@ def test_admin_may(host: dict[str, object]) -> None:
         ),
         ({"MaskedPaths": None, "ReadonlyPaths": None}, {"MaskedPaths": None, "ReadonlyPaths": None}),
         ({"OomScoreAdj": 500, "OomKillDisable": False}, {"OomScoreAdj": 500, "OomKillDisable": False}),
-        ({"ContainerIDFile": "/tmp/x"}, {"ContainerIDFile": None}),
+        ({"ContainerIDFile": "/tmp/x"}, {"ContainerIDFile": "io.sockproxy.owner=1000"}),
         (
             {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},
             {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},

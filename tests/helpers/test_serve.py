@@ -20,7 +20,9 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 INSPECT = message("ContainerInspect", vars={"id": "x"})
 ID = "1" * 64
-CONTAINER = json.dumps({"Id": ID, "Config": {"Labels": {"io.sockproxy.owner": str(os.getuid())}}}).encode()
+MARK = f"io.sockproxy.owner={os.getuid()}"
+LABELS = dict([MARK.split("=")])
+CONTAINER = json.dumps({"Id": ID, "Config": {"Labels": LABELS}, "HostConfig": {"ContainerIDFile": MARK}}).encode()
 SCOPES = ("lifecycle", "network", "filesystem")
 
 
