@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import bridge, model, shares, strict, volumes, wire
+from . import bridge, model, references, shares, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
@@ -23,6 +23,7 @@ from .references import Resolution
 Fault = Refused | Malformed | NotFound | Unavailable
 FAULTS = (Refused, Malformed, NotFound, Unavailable)
 Query = list[tuple[str, str]]
+PARTED = "ContainerCreate"  # its body has fields of all scopes; a build asks for the network part of its containers
 ASK_SECONDS = 10.0  # for a sibling's answer
 
 
@@ -47,6 +48,7 @@ class Approval:
         else:
             query, body = model.approve(self._scope, context.operation, call.query, body, context)
             query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
+            references.pin(context.operation, call.variables, body)
             if context.operation == "ImageBuild":
                 query = await self._build_network(query, client)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -58,12 +60,12 @@ class Approval:
         parts = model.split(body)
         await shares.room(daemon, context)
         image = body.get("Image") if isinstance(body, dict) else None
-        for sibling in parts.keys() - {self._scope}:
+        query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
+        query = await Resolution(self._objects, daemon, context).run({}, query, parts[self._scope])
+        for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
             parts[sibling] = await self._ask(sibling, part, client)
-        query, own = model.approve(self._scope, context.operation, query, parts[self._scope], context)
-        await Resolution(self._objects, daemon, context).run({}, [], own)
-        return query, model.merge({**parts, self._scope: own})
+        return query, model.merge(parts)
 
     async def _build_network(self, query: Query, client: socket.socket) -> Query:
         """Have the network helper say what network the steps of a build get, as for a container."""
@@ -95,11 +97,14 @@ class Approval:
         """
         operation = str(header.get("part"))
         try:
+            if operation not in (PARTED, "ImageBuild"):
+                raise Malformed(f"{operation} has no parts")
             context = _context(policy.decide(who, operation), who, operation)
-            _, body = model.approve(self._scope, "ContainerCreate", [], header.get("body"), context)
-            await Resolution(self._objects, daemon, context, "ContainerCreate").run({}, [], body)
+            _, body = model.approve(self._scope, PARTED, [], header.get("body"), context)
+            await Resolution(self._objects, daemon, context, PARTED).run({}, [], body)
             if self._scope == "network" and isinstance(body, dict):
                 await bridge.prepare(self._objects, daemon, context, body)
+                references.pin(PARTED, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 await volumes.prepare(daemon, context, body, str(header.get("image")))
         except FAULTS as error:

@@ -29,9 +29,11 @@ def networks(answer: object, ctx: Context) -> object:
 
 def network(answer: object, ctx: Context) -> object:
     """Leave out who is on a shared network: those are other people's containers."""
-    if isinstance(answer, dict) and not _is_own(answer, ctx):
-        return {**answer, "Containers": {}}
-    return answer
+    if not isinstance(answer, dict):
+        return {}
+    if _is_own(answer, ctx):
+        return answer
+    return {**{key: value for key, value in answer.items() if key not in _ON_NETWORK}, "Containers": {}}
 
 
 def _is_shared_network(item: object) -> bool:
@@ -41,7 +43,30 @@ def _is_shared_network(item: object) -> bool:
 def images(answer: object, ctx: Context) -> object:
     """Keep what was pulled or loaded, which all share, and one's own builds."""
     items = answer if isinstance(answer, list) else []
-    return [item for item in items if _is_own(item, ctx) or owner_of(item) is None]
+    return [image(item, ctx) for item in items if _is_own(item, ctx) or _is_shared_image(item)]
+
+
+def _is_shared_image(item: object) -> bool:
+    """Tell whether an image has no owner and a name: without one, it is a step of somebody's build."""
+    if not isinstance(item, dict) or owner_of(item) is not None:
+        return False
+    names = [*(item.get("RepoTags") or []), *(item.get("RepoDigests") or [])]
+    return any(not str(name).startswith("<none>") for name in names)
+
+
+def image(answer: object, ctx: Context) -> object:
+    """Leave out which containers use an image."""
+    if not isinstance(answer, dict):
+        return {}
+    kept = {**answer, "Containers": -1} if "Containers" in answer else dict(answer)
+    if isinstance(kept.get("Manifests"), list):
+        kept["Manifests"] = [_manifest(item) for item in kept["Manifests"]]
+    return kept
+
+
+def _manifest(item: object) -> object:
+    data = item.get("ImageData") if isinstance(item, dict) else None
+    return {**item, "ImageData": {**data, "Containers": []}} if isinstance(data, dict) else item  # type: ignore[dict-item]
 
 
 def disk_usage(answer: object, ctx: Context) -> object:
@@ -49,21 +74,53 @@ def disk_usage(answer: object, ctx: Context) -> object:
     if not isinstance(answer, dict):
         return {}
     kept = {key: answer[key] for key in ("LayersSize", "BuilderSize") if key in answer}
-    if "Images" in answer:
-        kept["Images"] = images(answer["Images"], ctx)
-    for key in ("Containers", "Volumes"):
-        if key in answer:
-            kept[key] = [item for item in answer[key] or [] if _is_own(item, ctx)]
-    if "BuildCache" in answer:
-        kept["BuildCache"] = []
+    for key in answer.keys() & _USED.keys():
+        kept[key] = _USED[key](answer[key] or [], ctx)
+    for key in answer.keys() & _USAGE.keys():
+        kept[key] = _usage(answer[key], _USAGE[key], ctx)
     return kept
 
 
+def _usage(value: object, cut: Cut, ctx: Context) -> object:
+    """Count the items that are left, where the daemon lists them; its own sums are of everybody's."""
+    items = value.get("Items") if isinstance(value, dict) else None
+    left = cut(items or [], ctx)
+    return {"Items": left, "TotalCount": len(left)} if items and isinstance(left, list) else {}
+
+
+def _own(answer: object, ctx: Context) -> object:
+    return [item for item in answer if _is_own(item, ctx)] if isinstance(answer, list) else []
+
+
+def _nothing(answer: object, ctx: Context) -> object:
+    return []
+
+
+def info(answer: object, ctx: Context) -> object:
+    """Leave out how many containers there are, and who is in the swarm."""
+    if not isinstance(answer, dict):
+        return {}
+    counts = {key: 0 for key in answer if key.startswith("Containers") and isinstance(answer[key], int)}
+    swarm = answer.get("Swarm")
+    state = {"LocalNodeState": swarm.get("LocalNodeState", "")} if isinstance(swarm, dict) else {}
+    return {**answer, **counts, "Swarm": state}
+
+
+_ON_NETWORK = ("Containers", "Peers", "Services")
+_USED: dict[str, Cut] = {"Images": images, "Containers": _own, "Volumes": _own, "BuildCache": _nothing}
+_USAGE: dict[str, Cut] = {  # since API 1.52
+    "ImageUsage": images,
+    "ContainerUsage": _own,
+    "VolumeUsage": _own,
+    "BuildCacheUsage": _nothing,
+}
 CUTS: dict[str, Cut] = {
+    "ImageInspect": image,
     "ImageList": images,
     "NetworkInspect": network,
     "NetworkList": networks,
     "SystemDataUsage": disk_usage,
+    "SystemInfo": info,
 }
 
 

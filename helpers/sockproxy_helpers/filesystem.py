@@ -115,6 +115,7 @@ RULES: Rules = {
     "remote": needs("fetch", "let the daemon fetch a build context: send it"),
     "security_options": needs("security_options", "set security options"),
     "shm_size": bounds.shm_size,
+    "swept": rules.swept,
     "storage_opt": mounts.storage_opt,
     "volume_driver": only(("", "local"), "driver_options", "choose this volume driver"),
     "volume_name": volume_name,

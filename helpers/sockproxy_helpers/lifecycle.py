@@ -138,6 +138,7 @@ RULES: Rules = {
     "kernel_paths": kernel_paths,
     "labels": rules.labels,
     "own_filters": rules.own_filters,
+    "owner_mark": rules.owner_mark,
     "owned_labels": rules.owned_labels,
     "log_driver": only(("", "json-file", "local", "none"), "driver_options", "choose this log driver"),
     "memory": bounds.memory,

@@ -14,6 +14,7 @@ from .strict import show
 
 _PORT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?")
 _HOST_PORT = re.compile(r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?")  # one spelling: "00080" would be 80
+_BRIDGE = re.compile(r"sockproxy-[0-9]+")
 _FREE_OPTIONS = ("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu")
 
 # RFC 1918 and RFC 4193: what no host should route to elsewhere. (family, first address, bits of it, least prefix)
@@ -49,6 +50,13 @@ def host_port(value: str, ctx: Context) -> str:
     if match and value != "0" and (least is None or int(match[1]) < least):
         raise ctx.refusal(f"may not publish host port {value} (allowed: {least} and above, or none given)", "ports")
     return value
+
+
+def network_name(value: str, ctx: Context) -> str:
+    """Keep the names of users' own bridges (see `bridge`) for those."""
+    if _BRIDGE.fullmatch(value):
+        raise ctx.refusal("names like sockproxy-1000 are for the bridges that sockproxy makes (allowed: any other)")
+    return rules.name(value, ctx)
 
 
 def network_options(value: dict[str, str], ctx: Context) -> dict[str, str]:
@@ -125,11 +133,12 @@ RULES: Rules = {
     "endpoints": endpoints,
     "exposed_ports": exposed_ports,
     "host_port": host_port,
+    "ignored": rules.ignored,
     "ipam_driver": only(("", "default"), "driver_options", "choose an address driver"),
     "labels": rules.labels,
     "own_networks": rules.own_networks,
     "owned_labels": rules.owned_labels,
-    "name": rules.name,
+    "network_name": network_name,
     "network_driver": only(("", "bridge"), "driver_options", "choose this network driver"),
     "network_mode": network_mode,
     "network_options": network_options,

@@ -11,14 +11,14 @@ import os
 import re
 
 from .daemon import Daemon
-from .errors import NotFound, Unavailable
+from .errors import Malformed, NotFound, Unavailable
 from .operations import quote
 
 OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
 REMEMBERED = 10_000
-_ID = re.compile(r"[0-9a-f]{64}")
+ID = re.compile(r"[0-9a-f]{64}")
 _UID = re.compile(r"0|[1-9][0-9]{0,9}")
 
 # kind: where the daemon tells about one, and where its ID and labels are in the answer
@@ -28,7 +28,12 @@ _PATHS = {
     "network": "/networks/{}",
     "volume": "/volumes/{}",
 }
+_LISTS = {"container": "/containers/json?all=1&filters=", "network": "/networks?filters="}
 _IDS = {"container": "Id", "exec": "ID", "network": "Id", "volume": "Name"}
+
+
+class Ambiguous(Unavailable):
+    """Report that the daemon did not say what a reference means: more than one object, most often."""
 
 
 class Object:
@@ -61,40 +66,62 @@ class Objects:
 
         Raises:
             NotFound: there is none; the daemon's words.
+            Ambiguous: there may be several.
             Unavailable: the daemon can't tell.
         """
         known = self._known.get((kind, reference))
         if known:
             return known
         found = await self._ask(daemon, kind, reference)
+        owner = owner_of(found)
+        if kind == "container" and _mark_of(found) != f"{OWNER}={owner}":
+            owner = None  # the label is its image's: a step of a build
+        if kind == "exec":
+            try:
+                owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
+            except NotFound as error:  # removed meanwhile
+                raise await self.missing(daemon, kind, reference) from error
         identity = found.get(_IDS[kind])
         if not isinstance(identity, str):
             raise Unavailable("the Docker daemon told of an object without an ID")
-        if kind == "exec":
-            owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
-        else:
-            owner = owner_of(found)
         name = str(found.get("Name", "")).removeprefix("/")
         shared = kind == "network" and name in SHARED_NETWORKS and owner is None
         item = Object(kind, identity, name, owner, shared)
-        if _ID.fullmatch(identity):  # volumes have names only, and a name can come to mean another
+        if kind != "volume" and ID.fullmatch(identity):  # volumes have names only: one can come to mean another
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[kind, identity] = item
         return item
 
+    async def find_own(self, daemon: Daemon, kind: str, reference: str, uid: int) -> Object | None:
+        """Find what a name or the beginning of an ID means among one user's objects alone.
+
+        Raises:
+            Malformed: several; without naming them.
+        """
+        if kind not in _LISTS:
+            return None
+        filters = json.dumps({"label": [f"{OWNER}={uid}"]})
+        status, items = parse(*await daemon.request("GET", _LISTS[kind] + quote(filters)))
+        if status != 200 or not isinstance(items, list):
+            raise Unavailable("the Docker daemon lists nothing")
+        own = [item for item in items if isinstance(item, dict)]
+        named = [item for item in own if item.get("Name") == reference or f"/{reference}" in (item.get("Names") or [])]
+        found = named or [item for item in own if str(item.get("Id")).startswith(reference)]
+        if len(found) > 1:
+            raise Malformed(f"{reference} is ambiguous: several of your {kind}s are called so, or their IDs begin so")
+        # Asked again by its ID: a list does not tell all that shows the owner.
+        item = await self.find(daemon, kind, str(found[0].get("Id"))) if found else None
+        return item if item and item.owner == uid else None
+
     async def _ask(self, daemon: Daemon, kind: str, reference: str) -> dict[str, object]:
-        status, body = await daemon.request("GET", _PATHS[kind].format(quote(reference)))
-        try:
-            answer = json.loads(body)
-        except ValueError as error:
-            raise Unavailable("the Docker daemon answered malformed JSON") from error
+        status, answer = parse(*await daemon.request("GET", _PATHS[kind].format(quote(reference))))
         if not isinstance(answer, dict):
             raise Unavailable("the Docker daemon answered no JSON object")
         if status == 200:
             return answer
         message = str(answer.get("message"))
-        raise NotFound(message) if status == 404 else Unavailable(f"the Docker daemon: {message}")
+        raise NotFound(message) if status == 404 else Ambiguous(f"the Docker daemon: {message}")
 
     async def missing(self, daemon: Daemon, kind: str, reference: str) -> NotFound:
         """Form the daemon's own answer for what does not exist, for what the caller may not see.
@@ -108,6 +135,23 @@ class Objects:
             except NotFound as error:
                 self._missing[kind] = str(error).replace("{", "{{").replace("}", "}}").replace(nothing, "{}")
         return NotFound(self._missing.get(kind, "not found").format(reference))
+
+
+def parse(status: int, body: bytes) -> tuple[int, object]:
+    """Read the daemon's answer to a question of our own.
+
+    Raises:
+        Unavailable: it is no JSON.
+    """
+    try:
+        return status, json.loads(body)
+    except ValueError as error:
+        raise Unavailable("the Docker daemon answered malformed JSON") from error
+
+
+def _mark_of(found: dict[str, object]) -> object:
+    host = found.get("HostConfig")
+    return host.get("ContainerIDFile") if isinstance(host, dict) else None
 
 
 def owner_of(found: dict[str, object]) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
-from .objects import Object, Objects
+from .objects import ID, Ambiguous, Object, Objects
 from .operations import NAME, read_table
 from .strict import show
 
@@ -59,6 +60,8 @@ class Resolution:
             if row.field.startswith("{"):
                 name = row.field[1:-1]
                 variables[name] = await self._resolve(row, variables[name])
+            elif row.form == "filters":
+                query = [(key, await self._filters(row, text) if key == "filters" else text) for key, text in query]
             elif row.field.startswith("?"):
                 name = row.field[1:]
                 query = [(key, await self._resolve(row, text) if key == name else text) for key, text in query]
@@ -66,6 +69,12 @@ class Resolution:
                 for place, key in list(_slots(body, row.field.replace("[]", ".[]").split("."))):
                     await self._replace(row, place, key)
         return query
+
+    async def _filters(self, row: Reference, text: str) -> str:
+        filters = json.loads(text)  # as the model has written it
+        name = row.field.rpartition(".")[2]
+        filters[name] = [await self._resolve(row, item) for item in filters.get(name, [])]
+        return json.dumps({key: items for key, items in filters.items() if items}, separators=(",", ":"))
 
     async def _replace(self, row: Reference, place: dict[object, object], key: object) -> None:
         value = place[key]
@@ -76,36 +85,80 @@ class Resolution:
 
     async def _resolve(self, row: Reference, text: str) -> str:
         """Put the ID in the place of a reference that stands in `text` as the row's form says."""
-        head, middle, tail = text, "", ""
-        if row.form == "container:" or text.startswith("container:"):
-            prefix, colon, tail = text.partition(":")
-            return prefix + colon + await self._id("container", row.access, tail) if colon else text
-        if row.form in ("network", "keys") and text in _MODES:
+        if row.form in ("mode", "network") and text.startswith("container:"):
+            return "container:" + await self._id("container", "own", text.partition(":")[2])
+        if not text or row.form == "mode" or (row.form in ("network", "keys") and text in _MODES):
             return text
-        if row.form == "suffix":
-            head, middle, tail = text.partition(":")
-        return await self._id(row.kind, row.access, head.removeprefix("/")) + middle + tail
+        if row.form in ("suffix", "link"):
+            name, colon, rest = text.removeprefix("/").partition(":")
+            if row.form == "link":  # the alias is the name by default; as inspect shows it, it is a path
+                colon, rest = ":", rest.rpartition("/")[2] or name
+            return await self._id(row.kind, row.access, name) + colon + rest
+        return await self._id(row.kind, row.access, text.removeprefix("/"))
 
     async def _id(self, kind: str, access: str, reference: str) -> str:
         if not NAME.fullmatch(reference):
             raise Malformed(f"{show(reference)} is not the name of a {kind}")
-        try:
-            item = await self._objects.find(self._daemon, kind, reference)
-        except NotFound:
-            if access == "new":
-                return reference
-            raise
         if access == "new":
-            if sees(self._ctx, item, "own"):
-                return reference
-            raise Refused("Name", f"the {kind} name {reference} is taken: choose another")
-        if item.shared and access == "join" and not sees(self._ctx, item, access):
-            why = f"may not join the network {item.name}, which all share (allowed: networks of your own)"
-            raise self._ctx.refusal(why, "default_bridge")
-        if not sees(self._ctx, item, access):
-            raise await self._objects.missing(self._daemon, kind, reference)
+            return await self._free(kind, reference)
+        item = await self._find(kind, access, reference)
         self.found.append(item)
         return item.id
+
+    async def _free(self, kind: str, name: str) -> str:
+        try:
+            item = await self._objects.find(self._daemon, kind, name)
+        except NotFound:
+            return name
+        except Ambiguous:  # the beginning of several IDs
+            if kind == "volume":
+                raise
+            return name
+        if item.name != name or sees(self._ctx, item, "own"):  # or the beginning of its ID
+            return name
+        raise Refused("", f"the {kind} name {name} is taken: choose another")
+
+    async def _find(self, kind: str, access: str, reference: str) -> Object:
+        """Find what the caller means: among the caller's own, where the daemon would take it for another's."""
+        try:
+            item = await self._objects.find(self._daemon, kind, reference)
+        except (NotFound, Ambiguous) as error:
+            if self._ctx.flag("sees_all"):
+                raise
+            words = error if isinstance(error, NotFound) else None
+        else:
+            if sees(self._ctx, item, access):
+                return item
+            if item.shared and access == "join":
+                why = f"may not join the network {item.name}, which all share (allowed: networks of your own)"
+                raise self._ctx.refusal(why, "default_bridge")
+            words = None
+        if not ID.fullmatch(reference):
+            own = await self._objects.find_own(self._daemon, kind, reference, self._ctx.caller.uid)
+            if own:
+                return own
+        raise words or await self._objects.missing(self._daemon, kind, reference)
+
+
+def pin(operation: str, variables: dict[str, str], body: object) -> None:
+    """Write down at each endpoint which network it is in: the daemon would keep the name and look it up at each start.
+
+    Args:
+        variables, body: resolved; `body` is changed in place.
+    """
+    if not isinstance(body, dict):
+        return
+    if operation == "NetworkConnect":
+        body["EndpointConfig"] = {**(body.get("EndpointConfig") or {}), "NetworkID": variables["id"]}
+    elif operation == "ContainerCreate":
+        config = body.get("NetworkingConfig") or {}
+        endpoints = config.get("EndpointsConfig") or {}
+        mode = str((body.get("HostConfig") or {}).get("NetworkMode", ""))
+        for network in [*endpoints, mode]:
+            if ID.fullmatch(network):
+                endpoints[network] = {**endpoints.get(network, {}), "NetworkID": network}
+        if endpoints:
+            body["NetworkingConfig"] = {**config, "EndpointsConfig": endpoints}
 
 
 def sees(ctx: Context, item: Object, access: str) -> bool:

@@ -17,6 +17,7 @@ from .strict import show
 from .walk import is_zero
 
 RESERVED = "io.sockproxy"
+_JOINED = ("ipc", "network", "pid")  # namespaces that a container can share with another
 _ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
@@ -58,7 +59,8 @@ def namespace(kind: str, own: tuple[str, ...]) -> Callable[[str, Context], str]:
         allowed = f"(allowed: {', '.join(dict.fromkeys(mode or 'leave it out' for mode in own))})"
         if value == "host" and kind not in ctx.names("host_namespaces"):
             raise ctx.refusal(f"may not share the host's {kind} namespace {allowed}", "host_namespaces")
-        if value != "host" and value not in own and not value.startswith("container:"):
+        joins = value.startswith("container:") and kind in _JOINED  # whose it is: see tables/references.txt
+        if value != "host" and value not in own and not joins:
             raise ctx.refusal(f"no such {kind} mode {allowed}")
         return value
 
@@ -85,6 +87,19 @@ def labels(value: dict[str, str], ctx: Context) -> dict[str, str]:
 def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
     """Write down on a new object whose it is."""
     return {**labels(value or {}, ctx), OWNER: str(ctx.caller.uid)}
+
+
+def owner_mark(value: str | None, ctx: Context) -> str:
+    """Write it down once more where a container can't have it from its image, as a build's steps have their labels.
+
+    The daemon keeps the field, and only clients ever wrote a file of that name.
+    """
+    return f"{OWNER}={ctx.caller.uid}"
+
+
+def swept(value: bool | None, ctx: Context) -> bool:
+    """Have a build's containers removed: their labels are the image's, so they are nobody's, or somebody else's."""
+    return bool(value) if ctx.flag("sees_all") else True
 
 
 def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:

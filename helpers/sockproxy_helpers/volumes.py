@@ -6,11 +6,12 @@ The daemon would make them itself, without labels: nobody's.
 from __future__ import annotations
 
 import json
+from posixpath import normpath
 
 from .context import Context
 from .daemon import Daemon
-from .errors import Malformed, Refused, Unavailable
-from .objects import OWNER, owner_of
+from .errors import Malformed, Refused
+from .objects import OWNER, owner_of, parse
 from .operations import REFERENCE, quote
 from .walk import is_zero
 
@@ -27,24 +28,26 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
     Raises:
         Refused: a volume of that name is somebody else's.
     """
+    implied = await _image_volumes(daemon, image)
+    if implied is None:
+        return  # no such image, so no container: the daemon will say so
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
     binds, mounts = [str(bind).split(":") for bind in host.get("Binds") or []], host.get("Mounts") or []
     for bind in binds:
         if len(bind) > 1 and not bind[0].startswith("/"):
-            await _make(daemon, ctx, bind[0], {})
+            await _make(daemon, ctx, {"Name": bind[0], "Driver": host.get("VolumeDriver", "")})
     for mount in mounts:
         if mount.get("Type") == "volume":
-            labels = _label(mount, ctx)
+            options = _label(mount, ctx)
             if mount.get("Source"):
-                await _make(daemon, ctx, mount["Source"], labels)
-    taken = {bind[min(1, len(bind) - 1)] for bind in binds if len(bind) > 1}
-    taken |= {str(mount.get("Target")) for mount in mounts} | set(host.get("Tmpfs") or {})
+                await _make(daemon, ctx, {"Name": mount["Source"], **options})
+    taken = {bind[1] for bind in binds if len(bind) > 1} | {str(mount.get("Target")) for mount in mounts}
+    taken |= set(host.get("Tmpfs") or {})
     for container in host.get("VolumesFrom") or []:
         taken |= await _destinations(daemon, str(container).partition(":")[0])
-    wanted = {bind[0] for bind in binds if len(bind) == 1} | set(part.get("Volumes") or {})  # type: ignore[call-overload]
-    wanted |= await _image_volumes(daemon, image)
-    made = [{"Type": "volume", "Target": target} for target in sorted(wanted - taken)]
+    wanted = {bind[0] for bind in binds if len(bind) == 1} | set(part.get("Volumes") or {}) | implied  # type: ignore[call-overload]
+    made: list[Part] = [{"Type": "volume", "Target": target} for target in sorted(_clean(wanted) - _clean(taken))]
     for mount in made:
         _label(mount, ctx)
     host["Binds"] = [":".join(bind) for bind in binds if len(bind) > 1]
@@ -52,32 +55,40 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
     part["HostConfig"] = {key: value for key, value in host.items() if not is_zero(value)}
 
 
-def _label(mount: dict[str, object], ctx: Context) -> dict[str, str]:
+def _clean(paths: set[str]) -> set[str]:
+    """Bring paths into one spelling, as the daemon compares them; an image's relative ones can't be mounts."""
+    return {normpath("/" + path.lstrip("/")) for path in paths if path.startswith("/")}
+
+
+def _label(mount: dict[str, object], ctx: Context) -> Part:
+    """Label a mount's volume; return what else it is to be made with."""
     options = mount.setdefault("VolumeOptions", {})
     assert isinstance(options, dict)
-    labels: dict[str, str] = {**(options.get("Labels") or {}), OWNER: str(ctx.caller.uid)}
-    options["Labels"] = labels
-    return labels
+    options["Labels"] = {**(options.get("Labels") or {}), OWNER: str(ctx.caller.uid)}
+    driver = options.get("DriverConfig") or {}
+    return {"Labels": options["Labels"], "Driver": driver.get("Name", ""), "DriverOpts": driver.get("Options") or {}}
 
 
-async def _make(daemon: Daemon, ctx: Context, name: str, labels: dict[str, str]) -> None:
+async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
     """Make a volume, or find the caller's own: the daemon gives back an old one of the same name, labels and all."""
-    wish = {"Name": name, "Labels": {**labels, OWNER: str(ctx.caller.uid)}}
+    labels = wish.get("Labels", {})
+    assert isinstance(labels, dict)
+    wish = {**wish, "Labels": {**labels, OWNER: str(ctx.caller.uid)}}
     status, answer = await daemon.request("POST", "/volumes/create", json.dumps(wish).encode())
     volume = _parse(answer)
     if status != 201:
-        raise Malformed(f"volume {name}: {volume.get('message')}")
+        raise Malformed(f"volume {wish['Name']}: {volume.get('message')}")
     if owner_of(volume) != ctx.caller.uid and not ctx.flag("sees_all"):
-        raise Refused("", f"the volume name {name} is taken: choose another")
+        raise Refused("", f"the volume name {wish['Name']} is taken: choose another")
 
 
-async def _image_volumes(daemon: Daemon, image: str) -> set[str]:
-    """List the VOLUMEs of an image; of one that is not there, the create itself will tell."""
+async def _image_volumes(daemon: Daemon, image: str) -> set[str] | None:
+    """List the VOLUMEs of an image; None when it is not there."""
     if not REFERENCE.fullmatch(image):
-        return set()
+        return None
     status, answer = await daemon.request("GET", f"/images/{quote(image, '/:@')}/json")
-    config = _parse(answer).get("Config") if status == 200 else None
-    return set(config.get("Volumes") or {}) if isinstance(config, dict) else set()
+    config = _parse(answer).get("Config")
+    return None if status != 200 else set(config.get("Volumes") or {}) if isinstance(config, dict) else set()
 
 
 async def _destinations(daemon: Daemon, container: str) -> set[str]:
@@ -88,8 +99,5 @@ async def _destinations(daemon: Daemon, container: str) -> set[str]:
 
 
 def _parse(answer: bytes) -> dict[str, object]:
-    try:
-        value = json.loads(answer)
-    except ValueError as error:
-        raise Unavailable("the Docker daemon answered malformed JSON") from error
+    _, value = parse(0, answer)
     return value if isinstance(value, dict) else {}

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.judging import judge
+from sockproxy_helpers import model
+from sockproxy_helpers.objects import OWNER
+from tests.support.judging import OWNED, judge
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 REQUESTS = [
@@ -20,8 +22,8 @@ REQUESTS = [
     for path in sorted(CORPUS.glob("*.json"))
     for number, request in enumerate(json.loads(path.read_text()))
 ]
-ADDED = {"CapDrop", "SecurityOpt", "Memory", "NanoCpus", "PidsLimit"}
-UNREAD = ("only_ids", "trunc_cmd", "memory", "cpuquota")
+ADDED = {"ContainerIDFile", "CapDrop", "SecurityOpt", "Memory", "NanoCpus", "PidsLimit"}
+UNREAD = ("rm", "forcerm", "only_ids", "trunc_cmd", "memory", "cpuquota")
 
 
 def meaning(value: Any) -> Any:
@@ -47,11 +49,35 @@ def spelled(query: list[Any]) -> list[Any]:
     return sorted((key, str(value)) for key, value in pairs if value)
 
 
+def owned(field: str, operation: str) -> bool:
+    """Tell whether an operation's field gets the owner's mark."""
+    tables = [table[operation] for table in model.TABLES.values() if operation in table]
+    fields = {name: field for table in tables for name, field in (table.body | table.query).items()}
+    return field in fields and fields[field].rule in ("owned_labels", "own_filters")
+
+
+def unowned(query: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Take the owner's mark out of a query again; it must be there."""
+    found = []
+    for key, text in query:
+        if key == "labels":
+            labels = json.loads(text)
+            assert labels.pop(OWNER) == "1000"
+            text = json.dumps(labels) if labels else "null"
+        elif key == "filters" and f"{OWNER}=1000" in text:
+            filters = json.loads(text)
+            assert filters["label"].pop() == f"{OWNER}=1000"
+            text = json.dumps({name: items for name, items in filters.items() if items})
+        found.append((key, text))
+    return found
+
+
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_accepted_and_unchanged(request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     query, body = judge(request_["operation"], request_["body"], [(key, value) for key, value in request_["query"]])
     expected, got = meaning(request_["body"] or {}), meaning(body or {})
+    expected |= {"Labels": {**expected.get("Labels", {}), **OWNED}} if owned("Labels", request_["operation"]) else {}
     expected.pop("Container" if request_["operation"] == "ContainerExec" else "", None)
     if request_["operation"] == "ContainerCreate":
         for side in (expected, got):
@@ -66,4 +92,5 @@ def test_accepted_and_unchanged(request_: dict[str, Any], monkeypatch: pytest.Mo
         assert host["SecurityOpt"][0] == "no-new-privileges"
         assert "MKNOD" in host["CapDrop"] or "ALL" in host["CapDrop"]
     assert got == expected
-    assert spelled(query) == spelled(request_["query"])
+    assert f"{OWNER}=1000" in str(query) or not owned("filters", request_["operation"])
+    assert spelled(unowned(query)) == spelled(request_["query"])

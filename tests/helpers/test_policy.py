@@ -29,6 +29,7 @@ RULES: dict[str, Any] = {
     "privileged": False,
     "runtimes": [],
     "security_options": False,
+    "sees_all": False,
     "sysctls": [],
     "unmodelled": False,
 }

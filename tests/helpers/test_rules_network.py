@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
-from tests.support.judging import ADMIN, DEVELOPER, create, judge
+from tests.support.judging import ADMIN, DEVELOPER, OWNED, create, judge
 
 
 def network(config: dict[str, object] | None = None, **fields: object) -> dict[str, object]:
@@ -20,7 +20,7 @@ def test_networks_by_name(mode: str) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "rule"),
-    [("host", "host_namespaces"), ("container:a", "foreign_containers"), ("ns:/proc/1/ns/net", ""), ("a b", "")],
+    [("host", "host_namespaces"), ("ns:/proc/1/ns/net", ""), ("a b", "")],
 )
 def test_other_modes(mode: str, rule: str) -> None:
     endpoints = {"NetworkingConfig": {"EndpointsConfig": {mode: {}}}}
@@ -166,7 +166,7 @@ def test_plain_networks() -> None:
         Scope="local",
         Options={"com.docker.network.bridge.enable_icc": "false", "com.docker.network.driver.mtu": "1400"},
     )
-    assert judge("NetworkCreate", body)[1] == body
+    assert judge("NetworkCreate", body)[1] == {**body, "Labels": {"a": "b", **OWNED}}
     for fields in (
         {"ConfigFrom": None},
         {"ConfigFrom": {"Network": ""}},

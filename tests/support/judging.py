@@ -5,9 +5,11 @@ from __future__ import annotations
 from sockproxy_helpers import model
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.lifecycle import DEFAULT_CAPABILITIES
+from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.operations import load
 
 OPERATIONS = {operation.name: operation for operation in load()}
+OWNED = {OWNER: "1000"}  # the label that Kim's new objects get
 KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 
 STRICTEST: dict[str, object] = {
@@ -17,7 +19,6 @@ STRICTEST: dict[str, object] = {
     "devices": False,
     "driver_options": False,
     "fetch": False,
-    "foreign_containers": False,
     "host_namespaces": [],
     "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0},
     "no_new_privileges": True,
@@ -25,6 +26,7 @@ STRICTEST: dict[str, object] = {
     "privileged": False,
     "runtimes": [],
     "security_options": False,
+    "sees_all": False,
     "sysctls": [],
     "unmodelled": False,
 }

@@ -1,0 +1,284 @@
+"""Every field that names an object: it is resolved to an ID of the caller's own, or the call ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sockproxy_helpers import model, references
+from sockproxy_helpers.errors import Malformed, NotFound, Refused
+from sockproxy_helpers.fields import Field
+from sockproxy_helpers.objects import Ambiguous, Objects
+from sockproxy_helpers.references import Reference, Resolution, pin
+from tests.helpers.asked import KIM, LEE, Asked, finish, identity
+from tests.support.judging import ADMIN, DEVELOPER, OPERATIONS, context
+
+ROWS = [
+    pytest.param(operation, row, id=f"{operation}:{row.field}")
+    for operation, rows in references.TABLE.items()
+    for row in rows
+]
+FORMS = {
+    "plain": "{}",
+    "mode": "container:{}",
+    "network": "{}",
+    "suffix": "{}:ro",
+    "link": "{}:db",
+    "keys": "{}",
+    "filters": "{}",
+}
+NAMESPACES = ("", "private", "shareable", "none", "host")
+
+
+def daemon() -> Asked:
+    """Kim's and Lee's things, each the other's namesake, and what is shared."""
+    asked = Asked()
+    for owner, letter in ((KIM, 0xA), (LEE, 0xB)):
+        name = {KIM: "mine", LEE: "theirs"}[owner]
+        asked.exec(letter * 16 + 1, asked.container(letter * 16, name, owner))
+        asked.network(letter * 16, name, owner)
+        asked.volume(name, owner)
+    asked.network(0xC0, "bridge", None)
+    return asked
+
+
+def ids(kind: str, owner: int) -> str:
+    if kind == "volume":
+        return {KIM: "mine", LEE: "theirs"}[owner]
+    return identity({KIM: 0xA0, LEE: 0xB0}[owner] + (kind == "exec"))
+
+
+def given(operation: str, row: Reference, text: str) -> tuple[dict[str, str], list[tuple[str, str]], dict[str, Any]]:
+    """Form a request that has this text where the row says: (variables, query, body)."""
+    if row.field.startswith("{"):
+        return {row.field[1:-1]: text}, [], {}
+    paths = _paths(operation)
+    if row.form == "filters":
+        return paths, [("filters", json.dumps({row.field.rpartition(".")[2]: [text], "label": ["a"]}))], {}
+    if row.field.startswith("?"):
+        return paths, [("a", "theirs"), (row.field[1:], text)], {}
+    body: Any = {text: {"Aliases": ["theirs"]}} if row.form == "keys" else text
+    for step in reversed(row.field.split(".")):
+        body = {step.removesuffix("[]"): [body] if step.endswith("[]") else body}
+    return paths, [], body
+
+
+def _paths(operation: str) -> dict[str, str]:
+    rows = references.TABLE[operation]
+    return {row.field[1:-1]: ids(row.kind, KIM) for row in rows if row.field.startswith("{")}
+
+
+def resolve(
+    operation: str, variables: dict[str, str], query: Any, body: Any, asked: Asked, rules: dict[str, object] = DEVELOPER
+) -> Any:
+    resolution = Resolution(Objects(), asked, context(rules, operation))  # type: ignore[arg-type]
+    return variables, finish(resolution.run(variables, query, body)), body
+
+
+def test_operations_that_name_an_object_in_their_path_have_a_row() -> None:
+    for operation in OPERATIONS.values():
+        if operation.tag in ("Container", "Exec", "Volume", "Network", "Checkpoint"):
+            named = {segment for segment in operation.segments if segment in ("{id}", "{name}")}
+            assert named <= {row.field for row in references.TABLE.get(operation.name, ())}, operation.name
+
+
+def test_what_an_operations_tag_says_is_what_its_path_names() -> None:
+    for name, rows in references.TABLE.items():
+        for row in rows:
+            if row.field.startswith("{"):
+                tag = OPERATIONS[name].tag.replace("Checkpoint", "Container").lower()
+                assert row.kind == (tag if name != "ContainerExec" else "container"), name
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_row_names_what_exists(operation: str, row: Reference) -> None:
+    assert operation in OPERATIONS
+    assert row.kind in ("container", "exec", "network", "volume")
+    assert row.access in ("own", "use", "new")
+    assert row.form in FORMS
+    if row.field.startswith("{"):
+        assert row.field in OPERATIONS[operation].segments
+        return
+    tables = [table[operation] for table in model.TABLES.values() if operation in table]
+    if row.field.startswith("?"):
+        name = row.field[1:].partition(".")[0]
+        assert any(name in table.query for table in tables)
+        return
+    assert any(_has(table.body, row.field.replace("[]", "").split(".")) for table in tables)
+
+
+def _has(fields: dict[str, Field], steps: list[str]) -> bool:
+    return steps[0] in fields and (len(steps) == 1 or _has(fields[steps[0]].children, steps[1:]))
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_ones_own_becomes_its_id(operation: str, row: Reference) -> None:
+    full = ids(row.kind, KIM)
+    spellings = ["mine", full, full[:12], "a"] if row.kind in ("container", "network") else [full]
+    for spelling in spellings:
+        if row.access == "new":
+            expected = given(operation, row, FORMS[row.form].format(spelling))
+        else:
+            expected = given(operation, row, FORMS[row.form].format(full))
+        found = resolve(operation, *given(operation, row, FORMS[row.form].format(spelling)), daemon())
+        assert json.dumps(found).replace(" ", "") == json.dumps(expected).replace(" ", "")
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_anothers_does_not_exist(operation: str, row: Reference) -> None:
+    full = ids(row.kind, LEE)
+    for spelling in ["theirs", full, full[:12], "b"] if row.kind in ("container", "network") else [full]:
+        text, nothing = FORMS[row.form].format(spelling), FORMS[row.form].format("nothing")
+        if row.access == "new":
+            if spelling == "theirs":
+                with pytest.raises(Refused, match="theirs is taken: choose another"):
+                    resolve(operation, *given(operation, row, text), daemon())
+            else:  # the beginning of an ID is free to be a name, and rules.name refuses what looks like a whole one
+                resolve(operation, *given(operation, row, text), daemon())
+            resolve(operation, *given(operation, row, nothing), daemon())
+            continue
+        with pytest.raises(NotFound) as theirs:
+            resolve(operation, *given(operation, row, text), daemon())
+        with pytest.raises(NotFound) as none:
+            resolve(operation, *given(operation, row, nothing), daemon())
+        assert str(theirs.value) == str(none.value).replace("nothing", spelling)
+        found = resolve(operation, *given(operation, row, text), daemon(), ADMIN)
+        assert ids(row.kind, LEE) in json.dumps(found)
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_a_reference_is_a_name(operation: str, row: Reference) -> None:
+    for text in ("../x", "a b", "-a", "\u212a", "a%2fb", "*"):
+        with pytest.raises((Malformed, NotFound)):
+            resolve(operation, *given(operation, row, FORMS[row.form].format(text)), daemon())
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_nothing_given_is_nothing_asked(operation: str, row: Reference) -> None:
+    if row.field.startswith("{") or row.form in ("keys", "filters"):
+        return
+    asked, request = daemon(), given(operation, row, "")
+    assert resolve(operation, *request, asked) == given(operation, row, "")
+    assert len(asked.asked) <= len(_paths(operation))
+
+
+@pytest.mark.parametrize("field", ["IpcMode", "PidMode", "NetworkMode"])
+def test_modes_that_name_nothing(field: str) -> None:
+    for mode in NAMESPACES if field != "NetworkMode" else ("", "default", "bridge", "host", "none"):
+        body = {"HostConfig": {field: mode}}
+        asked = daemon()
+        assert resolve("ContainerCreate", {}, [], body, asked)[2] == {"HostConfig": {field: mode}}
+        assert asked.asked == []
+
+
+@pytest.mark.parametrize("text", ["container:mine", "container:mine:ro"])
+@pytest.mark.parametrize("field", ["Links", "VolumesFrom"])
+def test_a_container_that_is_called_container(field: str, text: str) -> None:
+    """Only a mode has "container:" before a name; in a link it is a name itself."""
+    asked = daemon()
+    asked.container(0xD0, "container", LEE)
+    with pytest.raises(NotFound, match=r"No such container: container$"):
+        resolve("ContainerCreate", {}, [], {"HostConfig": {field: [text]}}, asked)
+
+
+@pytest.mark.parametrize(
+    ("link", "alias"),
+    [("mine", "mine"), ("mine:db", "db"), ("/mine:/other/db", "db"), ("a0", "a0"), ("mine:", "mine")],
+)
+def test_a_link_keeps_its_alias(link: str, alias: str) -> None:
+    body = {"HostConfig": {"Links": [link]}}
+    resolve("ContainerCreate", {}, [], body, daemon())
+    assert body["HostConfig"]["Links"] == [f"{identity(0xA0)}:{alias}"]
+
+
+def test_networks_of_all_may_be_used_and_not_removed() -> None:
+    asked, bridge = daemon(), identity(0xC0)
+    assert resolve("NetworkInspect", {"id": "bridge"}, [], None, asked)[0] == {"id": bridge}
+    connect = {"Container": "mine"}
+    assert resolve("NetworkConnect", {"id": bridge[:12]}, [], connect, asked)[0] == {"id": bridge}
+    assert connect == {"Container": identity(0xA0)}
+    for reference in ("bridge", bridge, "c"):
+        with pytest.raises(NotFound, match=f"network {reference} not found"):
+            resolve("NetworkDelete", {"id": reference}, [], None, asked)
+
+
+@pytest.mark.parametrize("kind", ["container", "network"])
+def test_what_others_call_theirs_does_not_hide_ones_own(kind: str) -> None:
+    asked = daemon()
+    getattr(asked, kind)(0xD1, "a0", LEE)  # called as Kim's begins
+    getattr(asked, kind)(0xAF, "other", LEE)  # begins as Kim's
+    operation = {"container": "ContainerInspect", "network": "NetworkInspect"}[kind]
+    for reference in ("a0", "a"):
+        assert resolve(operation, {"id": reference}, [], None, asked)[0] == {"id": identity(0xA0)}
+    getattr(asked, kind)(0xA1, "second", KIM)
+    with pytest.raises(Malformed, match=r"^a is ambiguous"):
+        resolve(operation, {"id": "a"}, [], None, asked)
+    for reference in ("d", "b", "other", "af"):
+        with pytest.raises(NotFound):
+            resolve(operation, {"id": reference}, [], None, asked)
+    with pytest.raises(Ambiguous):
+        resolve(operation, {"id": "a"}, [], None, asked, ADMIN)
+
+
+def test_two_networks_of_one_name() -> None:
+    """Engine 20 lets them be."""
+    asked = daemon()
+    asked.network(0xD1, "mine", LEE)
+    assert resolve("NetworkInspect", {"id": "mine"}, [], None, asked)[0] == {"id": identity(0xA0)}
+
+
+def test_filters_keep_the_others() -> None:
+    filters = {"status": ["running"], "before": ["mine"], "since": []}
+    _, query, _ = resolve("ContainerList", {}, [("all", "1"), ("filters", json.dumps(filters))], None, daemon())
+    assert query[0] == ("all", "1")
+    assert json.loads(query[1][1]) == {"status": ["running"], "before": [identity(0xA0)]}
+
+
+@pytest.mark.parametrize("field", ["Name", "?name"])
+def test_taken_names(field: str) -> None:
+    for operation in ("ContainerCreate", "ContainerRename") if field == "?name" else ("VolumeCreate", "NetworkCreate"):
+        variables = {"id": "mine"} if operation == "ContainerRename" else {}
+        query = [("name", "{}")] if field == "?name" else []
+        for name, ok in (("new", True), ("mine", True), ("b", True), ("theirs", False)):
+            body = None if query else {"Name": name}
+            asked = [(key, value.format(name)) for key, value in query]
+            if ok:
+                assert resolve(operation, dict(variables), asked, body, daemon())[1:] == (asked, body)
+            else:
+                with pytest.raises(Refused, match="taken"):
+                    resolve(operation, dict(variables), asked, body, daemon())
+
+
+def test_endpoints_are_pinned_to_the_network_itself() -> None:
+    mine, other = identity(1), identity(2)
+    body: dict[str, Any] = {"HostConfig": {"NetworkMode": mine}}
+    pin("ContainerCreate", {}, body)
+    assert body["NetworkingConfig"] == {"EndpointsConfig": {mine: {"NetworkID": mine}}}
+    body["NetworkingConfig"] = {"EndpointsConfig": {other: {"Aliases": ["a"]}, "bridge": {}}}
+    pin("ContainerCreate", {}, body)
+    assert body["NetworkingConfig"]["EndpointsConfig"] == {
+        other: {"Aliases": ["a"], "NetworkID": other},
+        "bridge": {},
+        mine: {"NetworkID": mine},
+    }
+    for mode in ("", "bridge", "none", "container:" + mine):
+        body = {"HostConfig": {"NetworkMode": mode}}
+        pin("ContainerCreate", {}, body)
+        assert body == {"HostConfig": {"NetworkMode": mode}}
+    body = {"Container": "x"}
+    pin("NetworkConnect", {"id": mine}, body)
+    assert body == {"Container": "x", "EndpointConfig": {"NetworkID": mine}}
+    pin("ContainerStart", {"id": mine}, None)
+
+
+@pytest.mark.parametrize("operation", ["NetworkConnect", "ContainerCreate"])
+def test_the_clients_network_id_goes_nowhere(operation: str) -> None:
+    endpoint = {"NetworkID": identity(0xB0), "Aliases": ["a"]}
+    if operation == "NetworkConnect":
+        body: dict[str, Any] = {"Container": "mine", "EndpointConfig": endpoint}
+    else:
+        body = {"NetworkingConfig": {"EndpointsConfig": {"mine": endpoint}}}
+    _, built = model.approve("network", operation, [], body, context(ADMIN, operation))
+    assert identity(0xB0) not in json.dumps(built)

@@ -1,0 +1,137 @@
+"""Each volume that a container is given has an owner before the container is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sockproxy_helpers import volumes
+from sockproxy_helpers.errors import Malformed, Refused, Unavailable
+from tests.helpers.asked import KIM, LEE, Asked, finish, identity
+from tests.support.judging import ADMIN, DEVELOPER, OWNED, context
+
+
+def prepare(
+    asked: Asked, host: dict[str, Any] | None = None, image: str = "busybox", rules: Any = DEVELOPER, **top: Any
+) -> dict[str, Any]:
+    """Prepare a container's filesystem part; give its HostConfig."""
+    part = {"HostConfig": host or {}, **top}
+    finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image))  # type: ignore[arg-type]
+    assert isinstance(part["HostConfig"], dict)
+    return part["HostConfig"]
+
+
+@pytest.fixture
+def asked() -> Asked:
+    daemon = Asked()
+    daemon.image("busybox")
+    daemon.image("database", "/var/lib/data/", "/etc/x", "relative")
+    daemon.volume("mine", KIM, project="p")
+    daemon.volume("theirs", LEE)
+    daemon.volume("nobodys", None)
+    return daemon
+
+
+def anonymous(*targets: str) -> list[dict[str, Any]]:
+    return [{"Type": "volume", "Target": target, "VolumeOptions": {"Labels": OWNED}} for target in targets]
+
+
+def test_nothing_is_nothing(asked: Asked) -> None:
+    assert prepare(asked) == {}
+    assert prepare(asked, {"Binds": ["/home/kim:/h:ro"]}) == {"Binds": ["/home/kim:/h:ro"]}
+    assert asked.made == []
+
+
+def test_named_volumes_are_made_with_their_owner(asked: Asked) -> None:
+    mount = {"Type": "volume", "Source": "second", "Target": "/b", "VolumeOptions": {"Labels": {"a": "b"}}}
+    host = prepare(asked, {"Binds": ["first:/a:ro"], "Mounts": [mount]})
+    assert host["Binds"] == ["first:/a:ro"]
+    assert host["Mounts"] == [mount]
+    assert [(wish["Name"], wish["Labels"]) for wish in asked.made] == [
+        ("first", OWNED),
+        ("second", {"a": "b", **OWNED}),
+    ]
+
+
+def test_a_mounts_driver_and_options_are_not_lost(asked: Asked) -> None:
+    driver = {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs"}}
+    mount = {"Type": "volume", "Source": "v", "Target": "/b", "VolumeOptions": {"DriverConfig": driver}}
+    prepare(asked, {"Binds": ["w:/w"], "VolumeDriver": "nfs", "Mounts": [mount]}, rules=ADMIN)
+    assert [(wish["Driver"], wish.get("DriverOpts")) for wish in asked.made] == [
+        ("nfs", None),
+        ("local", driver["Options"]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["theirs", "nobodys"])
+@pytest.mark.parametrize("form", ["bind", "mount"])
+def test_what_is_not_ones_own_is_refused(asked: Asked, name: str, form: str) -> None:
+    mount = {"Type": "volume", "Source": name, "Target": "/a"}
+    host: dict[str, Any] = {"Binds": [f"{name}:/a"]} if form == "bind" else {"Mounts": [mount]}
+    with pytest.raises(Refused, match=f"the volume name {name} is taken"):
+        prepare(asked, host)
+    prepare(asked, host, rules=ADMIN)
+
+
+def test_ones_own_is_used_again(asked: Asked) -> None:
+    assert prepare(asked, {"Binds": ["mine:/a"]}) == {"Binds": ["mine:/a"]}
+
+
+def test_anonymous_volumes_become_mounts_with_an_owner(asked: Asked) -> None:
+    host = prepare(asked, {"Binds": ["/b", "mine:/a"]}, Volumes={"/c": {}, "/a": {}})
+    assert host == {"Binds": ["mine:/a"], "Mounts": anonymous("/b", "/c")}
+    assert prepare(asked, {"Mounts": [{"Type": "volume", "Target": "/d"}]}) == {"Mounts": anonymous("/d")}
+
+
+def test_volumes_of_the_image(asked: Asked) -> None:
+    assert prepare(asked, image="database") == {"Mounts": anonymous("/etc/x", "/var/lib/data")}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        {"Binds": ["mine:/var/lib/data"]},
+        {"Binds": ["/home/kim:/var/lib//data/:ro"]},
+        {"Mounts": [{"Type": "tmpfs", "Target": "/var/lib/./data"}]},
+        {"Tmpfs": {"/var/lib/data": ""}},
+    ],
+)
+def test_a_place_that_is_taken_gets_no_second_mount(asked: Asked, host: dict[str, Any]) -> None:
+    prepared = prepare(asked, host, "database")
+    targets = [mount["Target"] for mount in prepared["Mounts"] if mount["Type"] == "volume"]
+    assert targets == ["/etc/x"]
+
+
+def test_places_that_come_from_another_container(asked: Asked) -> None:
+    asked.container(1, "c", KIM, Mounts=[{"Destination": "/etc/x"}])
+    host = prepare(asked, {"VolumesFrom": [f"{identity(1)}:ro"]}, "database")
+    assert host["Mounts"] == anonymous("/var/lib/data")
+
+
+@pytest.mark.parametrize("image", ["missing", "", "-x", "a b", "None"])
+def test_without_the_image_nothing_is_made(asked: Asked, image: str) -> None:
+    """The create will fail; a volume that it left behind would be one that nobody asked for."""
+    host = {"Binds": ["new:/a", "/b"]}
+    assert prepare(asked, dict(host), image) == host
+    assert asked.made == []
+
+
+def test_what_the_daemon_does_not_make_ends_the_call(asked: Asked) -> None:
+    class Full(Asked):
+        def _answer(self, method: str, *rest: Any) -> tuple[int, object]:
+            return (500, {"message": "no space left"}) if method == "POST" else super()._answer(method, *rest)
+
+    daemon = Full()
+    daemon.image("busybox")
+    with pytest.raises(Malformed, match="volume v: no space left"):
+        prepare(daemon, {"Binds": ["v:/a"]})
+
+
+def test_an_odd_answer_ends_the_call() -> None:
+    class Odd:
+        async def request(self, *_: Any) -> tuple[int, bytes]:
+            return 200, b"{"
+
+    with pytest.raises(Unavailable):
+        prepare(Odd())  # type: ignore[arg-type]
