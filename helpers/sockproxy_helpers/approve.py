@@ -58,11 +58,12 @@ class Approval:
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
-        await shares.room(daemon, context)
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await Resolution(self._objects, daemon, context).run({}, query, parts[self._scope])
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
+            if sibling == "filesystem":
+                await shares.room(daemon, context)
             part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
             parts[sibling] = await self._ask(sibling, part, client)
         return query, model.merge(parts)

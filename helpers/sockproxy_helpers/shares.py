@@ -22,9 +22,12 @@ async def room(daemon: Daemon, ctx: Context) -> None:
         return
     filters = json.dumps({"label": [f"{OWNER}={ctx.caller.uid}"]})
     status, answer = await daemon.request("GET", f"/containers/json?all=1&filters={quote(filters)}")
-    if status != 200:
+    try:
+        count = len(json.loads(answer)) if status == 200 else -1
+    except (ValueError, TypeError):
+        count = -1
+    if count < 0:
         raise Unavailable("the Docker daemon does not tell how many containers there are")
-    count = len(json.loads(answer))
     if count >= most:
         ctx.path = ""
         raise ctx.refusal(f"may have {most} containers, and you have {count}: remove one (docker ps -a)", "limits")

@@ -21,7 +21,7 @@ RULES: dict[str, Any] = {
     "devices": False,
     "driver_options": False,
     "fetch": False,
-    "foreign_containers": False,
+    "default_bridge": False,
     "host_namespaces": [],
     "limits": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "containers": 0},
     "no_new_privileges": True,

@@ -96,7 +96,7 @@ def test_what_an_operations_tag_says_is_what_its_path_names() -> None:
 def test_row_names_what_exists(operation: str, row: Reference) -> None:
     assert operation in OPERATIONS
     assert row.kind in ("container", "exec", "network", "volume")
-    assert row.access in ("own", "use", "new")
+    assert row.access in ("own", "use", "join", "new")
     assert row.form in FORMS
     if row.field.startswith("{"):
         assert row.field in OPERATIONS[operation].segments
@@ -197,7 +197,10 @@ def test_networks_of_all_may_be_used_and_not_removed() -> None:
     asked, bridge = daemon(), identity(0xC0)
     assert resolve("NetworkInspect", {"id": "bridge"}, [], None, asked)[0] == {"id": bridge}
     connect = {"Container": "mine"}
-    assert resolve("NetworkConnect", {"id": bridge[:12]}, [], connect, asked)[0] == {"id": bridge}
+    with pytest.raises(Refused, match="may not join the network bridge, which all share"):
+        resolve("NetworkConnect", {"id": bridge[:12]}, [], connect, asked)
+    found = resolve("NetworkConnect", {"id": bridge[:12]}, [], connect, asked, {**DEVELOPER, "default_bridge": True})
+    assert found[0] == {"id": bridge}
     assert connect == {"Container": identity(0xA0)}
     for reference in ("bridge", bridge, "c"):
         with pytest.raises(NotFound, match=f"network {reference} not found"):

@@ -16,6 +16,7 @@ STRICTEST: dict[str, object] = {
     "binds": [],
     "capabilities": [],
     "cgroup_parent": False,
+    "default_bridge": False,
     "devices": False,
     "driver_options": False,
     "fetch": False,
@@ -32,7 +33,7 @@ STRICTEST: dict[str, object] = {
 }
 DEVELOPER = STRICTEST | {
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
-    "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "NET_RAW", "SETFCAP")],
+    "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "SETFCAP")],
     "limits": {"memory": 8 << 30, "cpus": 4, "pids": 2048, "containers": 50},
     "ports": {"min": 1024},
     "runtimes": ["runc"],
