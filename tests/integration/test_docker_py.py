@@ -158,7 +158,9 @@ def test_archives(client: docker.DockerClient) -> None:
     pieces, stat = container.get_archive("/tmp/file")
     assert (stat["name"], stat["size"]) == ("file", len(data))
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
-        assert archive.extractfile("file").read() == data
+        content = archive.extractfile("file")
+        assert content
+        assert content.read() == data
     assert {"Path": "/tmp/file", "Kind": 1} in container.diff()
     with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
         assert archive.getmember("tmp/file").size == len(data)

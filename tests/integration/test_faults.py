@@ -112,8 +112,27 @@ def test_a_killed_audit_writer(proxy28: Proxy, users: Users) -> None:
             r["rid"] for r in reversed(proxy28.records()) if "'ContainerLogs'" in str(r) and r["ev"] == "intent"
         )
     eventually(lambda: answers(proxy28, users), "answers")
-    ends = lambda: [r for r in proxy28.records() if r["ev"] == "outcome" and r["rid"] == request]  # noqa: E731
+
+    def ends() -> list[str]:
+        return [str(r["out"]) for r in proxy28.records() if r["ev"] == "outcome" and r["rid"] == request]
+
     eventually(lambda: len(ends()) == 1, "the outcome")
+    assert "'status': 200" in ends()[0]
+
+
+def test_a_killed_helper_during_an_upload(proxy28: Proxy, users: Users) -> None:
+    container = create(proxy28, users.alice, "true")
+    with Connection(proxy28.listen, users.alice) as connection:
+        target = f"{API}/containers/{container}/archive?path=/tmp"
+        connection.request("PUT", target, Transfer_Encoding="chunked")
+        connection.send(b"100000\r\n" + bytes(1000))
+        eventually(lambda: any("'PutContainerArchive'" in str(record) for record in proxy28.records()), "the call")
+        kill(proxy28, "filesystem")
+        answer = connection.answer()
+        assert answer.status == 502
+        assert "helper" in answer.message
+        assert connection.is_closed()
+    eventually(lambda: answers(proxy28, users), "answers")
 
 
 def test_sigterm_lets_streams_end_and_then_cuts_them(

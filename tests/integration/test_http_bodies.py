@@ -41,6 +41,11 @@ CHUNKS = {
 }
 
 
+def _recorded(proxy: Proxy, answer: Answer) -> bool:
+    rid = answer.headers["x-sockproxy-request-id"]
+    return any(record.get("rid") == rid and record["ev"] == "deny" for record in proxy.records())
+
+
 def _answer(proxy: Proxy, data: bytes) -> tuple[Answer, bytes]:
     with Connection(proxy.listen) as connection:
         connection.send(data + SECOND)
@@ -54,6 +59,7 @@ def test_malformed_chunks_of_json(noted: Proxy, fake_daemon: FakeDaemon, chunks:
     assert answer.status in (400, 413)
     assert answer.message
     assert behind == b""
+    assert _recorded(noted, answer)
     assert fake_daemon.received == b""
 
 
@@ -110,6 +116,7 @@ def test_form_bodies(noted: Proxy, fake_daemon: FakeDaemon, kind: str, body: byt
         answer = connection.call("POST", f"/v1.41/{target}", body, Content_Type=kind)
     assert answer.status == 415
     assert answer.message
+    assert _recorded(noted, answer)
     assert fake_daemon.received == b""
 
 
@@ -158,6 +165,7 @@ def test_queries(noted: Proxy, fake_daemon: FakeDaemon, query: str) -> None:
         answer = connection.call("GET", f"/v1.41/containers/json?{query}")
         assert answer.status in (400, 403)
         assert answer.message
+        assert _recorded(noted, answer)
         assert fake_daemon.received == b""
         if answer.headers.get("connection") != "close":  # a clean request: the next one is served
             assert connection.call("GET", "/v1.41/containers/json").status == 200
@@ -201,6 +209,7 @@ def test_json_that_readers_differ_on(noted: Proxy, fake_daemon: FakeDaemon, user
         answer = connection.call("POST", "/v1.41/containers/create", body)
         assert answer.status in (400, 403)
         assert answer.message
+        assert _recorded(noted, answer)
         assert fake_daemon.received == b""
         assert connection.call("GET", "/v1.41/containers/json").status == 200
 
