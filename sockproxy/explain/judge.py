@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 
 from sockproxy.api import payload, route
-from sockproxy.errors import CallError, Denied, RequestError
+from sockproxy.errors import CallError, Denied
 from sockproxy.http import body as http_body
 from sockproxy.http import head as http_head
 from sockproxy_helpers import cut, model, operations, references, strict
@@ -145,10 +145,7 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     row = next(row for row in operations.load() if row.name == name)  # of several the first, as the helpers do
     query, body = _approve(row, query, strict.parse(content) if content else None, _Noting(found, decision, name))
     found.cut = cut.of(found.who, decision, name) is not None
-    try:
-        found.request = Request(row.method, row.target(match.version, match.variables, query), body)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
+    found.request = Request(row.method, row.target(match.version, match.variables, query), body)
 
 
 def _approve(operation: Operation, query: Query, body: object, ctx: model.Context) -> tuple[Query, object]:
