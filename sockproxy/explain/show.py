@@ -16,7 +16,12 @@ LONGEST = 60  # letters of a value in the table; the request below it has all of
 SHORT = 24  # of a value in the policy
 LABEL = 11
 WIDTH = 110
-ACCESS = {"own": "the user's own", "use": "own or shared", "new": "nobody else's"}
+ACCESS = {
+    "own": "the user's own",
+    "use": "own or shared",
+    "join": "own, or shared where the role says so",
+    "new": "nobody else's",
+}
 
 
 def binding(compiled: Compiled, found: Finding) -> str:

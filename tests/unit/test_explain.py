@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from sockproxy import cli, paths
+from sockproxy.explain.show import ACCESS
+from sockproxy_helpers import references
 from tests.support.explaining import Explain
 
 CREATE = "/v1.45/containers/create"
@@ -279,3 +281,7 @@ def test_without_root() -> None:
     done = run("--user", "root", "--config", os.devnull, "GET", "/info", user=65534, group=65534, extra_groups=[])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("allowed: role admin")
+
+
+def test_every_access_has_words() -> None:
+    assert {row.access for rows in references.TABLE.values() for row in rows} <= ACCESS.keys()
