@@ -6,7 +6,7 @@ The daemon would make them itself, without labels: nobody's.
 from __future__ import annotations
 
 import json
-from posixpath import normpath
+import os
 
 from .context import Context
 from .daemon import Daemon
@@ -57,7 +57,7 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
 
 def _clean(paths: set[str]) -> set[str]:
     """Bring paths into one spelling, as the daemon compares them; an image's relative ones can't be mounts."""
-    return {normpath("/" + path.lstrip("/")) for path in paths if path.startswith("/")}
+    return {os.path.normpath("/" + path.lstrip("/")) for path in paths if path.startswith("/")}
 
 
 def _label(mount: dict[str, object], ctx: Context) -> Part:
