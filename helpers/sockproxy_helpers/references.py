@@ -93,6 +93,8 @@ class Resolution:
             name, colon, rest = text.removeprefix("/").partition(":")
             if row.form == "link":  # the alias is the name by default; as inspect shows it, it is a path
                 colon, rest = ":", rest.rpartition("/")[2] or name
+                if not NAME.fullmatch(rest):  # "../x" would register x as a name of the container
+                    raise Malformed(f"{show(text)} is not NAME:ALIAS")
             return await self._id(row.kind, row.access, name) + colon + rest
         return await self._id(row.kind, row.access, text.removeprefix("/"))
 

@@ -179,18 +179,32 @@ def test_a_container_that_is_called_container(field: str, text: str) -> None:
     """Only a mode has "container:" before a name; in a link it is a name itself."""
     asked = daemon()
     asked.container(0xD0, "container", LEE)
-    with pytest.raises(NotFound, match=r"No such container: container$"):
+    with pytest.raises((NotFound, Malformed), match=r"No such container: container$|not NAME:ALIAS"):
         resolve("ContainerCreate", {}, [], {"HostConfig": {field: [text]}}, asked)
 
 
 @pytest.mark.parametrize(
     ("link", "alias"),
-    [("mine", "mine"), ("mine:db", "db"), ("/mine:/other/db", "db"), ("a0", "a0"), ("mine:", "mine")],
+    [
+        ("mine", "mine"),
+        ("mine:db", "db"),
+        ("/mine:/other/db", "db"),
+        ("a0", "a0"),
+        ("mine:", "mine"),
+        ("mine:../x", "x"),
+    ],
 )
 def test_a_link_keeps_its_alias(link: str, alias: str) -> None:
     body = {"HostConfig": {"Links": [link]}}
     resolve("ContainerCreate", {}, [], body, daemon())
     assert body["HostConfig"]["Links"] == [f"{identity(0xA0)}:{alias}"]
+
+
+@pytest.mark.parametrize("alias", ["..", ".", "../..", "a b", "a:b"])
+def test_an_alias_is_no_path(alias: str) -> None:
+    """The daemon joins it to the container's name, and registers what comes out as a name."""
+    with pytest.raises(Malformed):
+        resolve("ContainerCreate", {}, [], {"HostConfig": {"Links": [f"mine:{alias}"]}}, daemon())
 
 
 def test_networks_of_all_may_be_used_and_not_removed() -> None:

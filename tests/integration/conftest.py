@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from tests.support import needs
+from tests.support.belongings import Person, Root
 from tests.support.engines import Engine, Engines
 from tests.support.fake_daemon import FakeDaemon
 from tests.support.proxy import Proxy, default_policy
@@ -71,3 +72,27 @@ def proxy28(_newest_proxy: Proxy) -> Iterator[Proxy]:
     assert _newest_proxy.up.poll() is None, _newest_proxy.errors()
     yield _newest_proxy
     _newest_proxy.engine.clean()
+
+
+class People:
+    """Who the tests of ownership are about.
+
+    Attributes:
+        alice, bob: developers.
+        carol: a viewer.
+        admin: host root, through sockproxy.
+        root: root at the engine itself.
+    """
+
+    def __init__(self, proxy: Proxy, users: Users) -> None:
+        self.alice, self.bob, self.carol = (Person(proxy, user) for user in (users.alice, users.bob, users.carol))
+        self.admin, self.root = Person(proxy, users.root), Root(proxy, users.root)
+
+
+@pytest.fixture
+def people(proxy: Proxy, users: Users) -> Iterator[People]:
+    """People before an engine that has nothing but busybox."""
+    found = People(proxy, users)
+    found.root.clean()
+    yield found
+    found.root.clean()
