@@ -105,9 +105,13 @@ class Daemon:
         # HTTP/1.0: the answer ends with the connection.
         await self.send(request_head(method, target, 0, fields) + body)
         assert self.sock is not None
-        while data := await self._receive(self.sock):
+        response = None
+        while response is None or response.length is None or len(self.received) < response.length:
+            data = await self._receive(self.sock)
+            if not data:
+                break
             self.received += data
-        response = self.take_head(method)
+            response = response or self.take_head(method)
         body = bytes(self.received)
         self.close()
         if response is None or response.chunked or len(body) < (response.length or 0):

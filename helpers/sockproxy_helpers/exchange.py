@@ -76,7 +76,7 @@ class Exchange(Transfer):
 
     async def _answer(self, response: Response) -> bytes:
         """Pass an ordinary answer."""
-        if self.cut and response.status == 200:
+        if self.cut:
             return await self._cut_answer(response, self.cut)
         early, chunks = self._daemon.received, Chunks() if response.chunked else None
         if response.length is not None and response.length <= INLINE:
@@ -94,7 +94,10 @@ class Exchange(Transfer):
         return answer
 
     async def _cut_answer(self, response: Response, cut: Callable[[bytes], bytes]) -> bytes:
-        """Read an answer to its end, and pass what is left of it. It was asked for with HTTP/1.0: no chunks."""
+        """Read an answer to its end, and pass what is left of it; an error is passed as it is.
+
+        It was asked for with HTTP/1.0, so that it has no chunks; to the client it is an answer like any other.
+        """
         received = self._daemon.received
         try:
             while len(received) <= CUT_LIMIT and (response.length is None or len(received) < response.length):
@@ -104,7 +107,7 @@ class Exchange(Transfer):
                 raise
         if len(received) > CUT_LIMIT:
             raise Unavailable("the Docker daemon's answer is too large to be cut to what is yours")
-        body = cut(bytes(received))
+        body = cut(bytes(received)) if response.status == 200 else bytes(received)
         self._daemon.close()
         response.set_length(len(body))
         answer = response.head(self._call.request_id, self._finish(response)) + body

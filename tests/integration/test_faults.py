@@ -170,17 +170,17 @@ def test_a_reload_counts_for_the_next_request_of_a_connection(
     proxy = start_proxy(engine28)
     more = default_policy(users) + f"  - {{user: {users.mallory.name}, role: viewer}}\n"
     container = create(proxy, users.alice, "true")
-    inspect = f"{API}/containers/{container}/json"
+    look = f"{API}/info"
     with Connection(proxy.listen, users.mallory) as connection:
-        assert connection.call("GET", inspect).status == 403
+        assert connection.call("GET", look).status == 403
         proxy.reload(more)
-        eventually(lambda: connection.call("GET", inspect).status == 200, "the new policy")
+        eventually(lambda: connection.call("GET", look).status == 200, "the new policy")
         start_it = f"{API}/containers/{container}/start"
         assert connection.call("POST", start_it).status == 403
         proxy.reload(more + "  - {user: nobody, role: no-such-role}\n")
         assert "policy stays" in proxy.errors()
-        assert connection.call("GET", inspect).status == 200
+        assert connection.call("GET", look).status == 200
         proxy.reload(default_policy(users))
-        eventually(lambda: connection.call("GET", inspect).status == 403, "the old policy")
+        eventually(lambda: connection.call("GET", look).status == 403, "the old policy")
         assert "no-such-role" in proxy.errors()
         start(proxy, users.alice, container)

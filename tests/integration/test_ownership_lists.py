@@ -72,29 +72,33 @@ def with_filters(target: str, filters: object) -> str:
 def test_lists_show_ones_own(people: People) -> None:
     belongings(people.alice, "alice")
     belongings(people.bob, "bob")
+    networks = {"bob-n", people.bob.bridge, *SHARED}
     for version in ("", "/v1.24", "/v1.30", "/v1.41"):
         assert names(people.bob.get("GET", f"{version}/containers/json?all=1")) == {"bob-c"}
         assert names(people.bob.get("GET", f"{version}/volumes")) == {"bob-v"}
-        assert names(people.bob.get("GET", f"{version}/networks")) == {"bob-n", *SHARED}
+        assert names(people.bob.get("GET", f"{version}/networks")) == networks
         assert names(people.carol.get("GET", f"{version}/containers/json?all=1")) == set()
         assert names(people.carol.get("GET", f"{version}/volumes")) == set()
         assert names(people.carol.get("GET", f"{version}/networks")) == SHARED
-    assert names(people.bob.get("GET", "/networks/")) == {"bob-n", *SHARED}
+    assert names(people.bob.get("GET", "/networks/")) == networks
     for target in ("/containers/json?all=1", "/volumes", "/networks"):
         assert names(people.admin.get("GET", target)) >= {f"{name}-{target[1]}" for name in ("alice", "bob")}
+    assert names(people.admin.get("GET", "/networks")) >= {people.alice.bridge, people.bob.bridge}
 
 
 def test_no_filter_widens_a_list(people: People) -> None:
     belongings(people.alice, "alice")
     belongings(people.bob, "bob")
+    own = {"bob-c", "bob-v", "bob-n", people.bob.bridge, *SHARED}
     for target in ("/containers/json?all=1", "/volumes", "/networks", "/v1.24/containers/json?all=1&size=1&limit=9"):
         for filters in [*hostile(people.alice), *MALFORMED]:
             answer = people.bob.ask("GET", with_filters(target, filters))
             if answer.status == 200:
-                assert names(json.loads(answer.body)) <= {"bob-c", "bob-v", "bob-n", *SHARED}, filters
+                assert names(json.loads(answer.body)) <= own, filters
             else:
                 assert answer.status in (400, 500), (filters, answer.body)
             assert b"alice-" not in answer.body
+            assert people.alice.bridge.encode() not in answer.body
 
 
 def test_prunes_touch_ones_own(people: People) -> None:
@@ -115,6 +119,7 @@ def test_prunes_touch_ones_own(people: People) -> None:
     bob.get("POST", "/v1.41/volumes/prune")
     bob.ask("POST", with_filters("/volumes/prune", {"all": ["1"]}))
     assert people.root.state() == before
+    assert people.alice.bridge in names(people.root.get("GET", "/networks"))
     assert own["container"] not in before["containers"]
     assert theirs["container"] in before["containers"]
 
@@ -128,6 +133,7 @@ def test_system_prune_through_the_cli(people: People, proxy: Proxy, users: Users
     after = people.root.state()
     after["volumes"].pop("bob-v", None)  # named: the CLI asks for anonymous ones, as of API 1.42
     assert after == before
+    assert people.alice.bridge in names(people.root.get("GET", "/networks"))
 
 
 def test_the_build_cache_is_nobodys_to_prune(people: People) -> None:
@@ -157,7 +163,8 @@ def test_disk_usage_and_info(people: People) -> None:
 
 
 def test_a_shared_network_does_not_tell_who_is_on_it(people: People) -> None:
-    people.alice.run("alices-secret")
+    secret = people.alice.run("alices-secret")
+    people.root.get("POST", "/networks/bridge/connect", {"Container": secret})  # as from before there were own bridges
     people.bob.run("bob")
     for target in (
         "/networks/bridge",
@@ -165,10 +172,12 @@ def test_a_shared_network_does_not_tell_who_is_on_it(people: People) -> None:
         "/networks",
         "/v1.24/networks",
         "/v1.24/networks/",
+        f"/networks/{people.alice.bridge}",
     ):
         for who in (people.bob, people.carol):
             assert b"alices-secret" not in who.ask("GET", target).body
-    assert b"alices-secret" in people.admin.ask("GET", "/networks/bridge").body
+    for network in ("bridge", people.alice.bridge):
+        assert b"alices-secret" in people.admin.ask("GET", f"/networks/{network}").body
 
 
 def events(who: Person, filters: object, since: int) -> tuple[int, bytes]:
