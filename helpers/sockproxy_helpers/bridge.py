@@ -13,10 +13,11 @@ from .daemon import Daemon
 from .errors import NotFound, Unavailable
 from .objects import BRIDGE, OWNER, Object, Objects
 
+Part = dict[str, object]
 SHARED = ("", "default", "bridge")  # modes that mean the daemon's own bridge
 
 
-async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: dict[str, object]) -> None:
+async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: Part) -> None:
     """Put the user's bridge in the place of the shared one, in the network part of a ContainerCreate.
 
     Raises:
@@ -24,18 +25,32 @@ async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: dict[str
     """
     if ctx.flag("default_bridge") or part.get("NetworkDisabled") is True:
         return
-    host = part.setdefault("HostConfig", {})
-    networking = part.get("NetworkingConfig")
-    endpoints = networking.get("EndpointsConfig") if isinstance(networking, dict) else None
-    assert isinstance(host, dict)
+    host: Part = {**_object(part.get("HostConfig"))}
+    networking: Part = {**_object(part.get("NetworkingConfig"))}
+    endpoints: Part = {**_object(networking.get("EndpointsConfig"))}
     by_mode = host.get("NetworkMode", "") in SHARED
-    if not by_mode and not (isinstance(endpoints, dict) and endpoints.keys() & set(SHARED)):
+    if not by_mode and not endpoints.keys() & set(SHARED):
         return
     network = (await _own(objects, daemon, ctx)).id
+    endpoints = {network if key in SHARED else key: item for key, item in endpoints.items()}
     if by_mode:
         host["NetworkMode"] = network
-    if isinstance(networking, dict) and isinstance(endpoints, dict):
-        networking["EndpointsConfig"] = {network if key in SHARED else key: item for key, item in endpoints.items()}
+        links = host.pop("Links", None)
+        if isinstance(links, list):  # they count on the daemon's own bridge only; on another they are the endpoint's
+            endpoints[network] = {**_object(endpoints.get(network)), "Links": [_link(str(link)) for link in links]}
+    part["HostConfig"] = host
+    if endpoints:
+        part["NetworkingConfig"] = {**networking, "EndpointsConfig": endpoints}
+
+
+def _link(link: str) -> str:
+    """Name the linked container as a network's name service does: by the beginning of its ID."""
+    identity, _, alias = link.partition(":")
+    return f"{identity[:12]}:{alias}"
+
+
+def _object(value: object) -> Part:
+    return value if isinstance(value, dict) else {}
 
 
 async def _own(objects: Objects, daemon: Daemon, ctx: Context) -> Object:
