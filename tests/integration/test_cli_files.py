@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def box(proxy: Proxy, users: Users) -> str:
 @pytest.mark.usefixtures("box")
 def test_copying_both_ways(proxy: Proxy, users: Users) -> None:
     home = users.alice.home
+    for name in ("folder", "copy"):  # of the engine before
+        shutil.rmtree(home / name, ignore_errors=True)
     sent = write_random(home / "sent", 50 * MEBIBYTE, users.alice)
     assert_done(proxy.docker(users.alice, "cp", "sent", "box:/tmp/there"))
     found = assert_done(proxy.docker(users.alice, "exec", "box", "md5sum", "/tmp/there"))
@@ -85,8 +88,7 @@ def test_missing_paths_are_told_in_the_daemons_words(proxy: Proxy, users: Users,
             mine = proxy.docker(users.alice, *command, stdin=stdin)
         with open(users.alice.home / "sent", "rb") as stdin:
             direct = engine.docker(*command, check=False, cwd=users.alice.home, stdin=stdin, timeout=60)
-        # Before it, the CLI may log that it could not send the rest.
-        assert mine.stderr.splitlines()[-1] == direct.stderr.splitlines()[-1]
+        assert _told(mine.stderr) == _told(direct.stderr) != []
         assert (mine.stdout, mine.returncode) == (direct.stdout, direct.returncode) == ("", 1)
 
 
@@ -126,6 +128,11 @@ def _tar(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return target.getvalue()
+
+
+def _told(errors: str) -> list[str]:
+    """Leave out what the CLI logs, before or behind the daemon's words, when it could not send the rest."""
+    return [line for line in errors.splitlines() if "read/write on closed pipe" not in line]
 
 
 def _md5(path: Path) -> str:

@@ -23,11 +23,21 @@ def _await_size(terminal: Terminal, size: str) -> None:
     terminal.out.until(f"size is {size}")
 
 
+def _resize(terminal: Terminal, rows: int, columns: int) -> None:
+    """Change the size until it shows: the CLI listens to SIGWINCH only some time after it has told the first size."""
+    terminal.type(f"until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.05; done; echo 'now'' {rows}'\n")
+    for _ in range(20):
+        terminal.resize(rows, columns - 1)
+        terminal.resize(rows, columns)
+        if terminal.out.sees(f"now {rows}", 1):
+            return
+    raise AssertionError(f"the size did not change: {terminal.out.text[-500:]!r}")
+
+
 def test_a_shell_on_a_terminal(proxy: Proxy, users: Users) -> None:
     with Terminal(proxy, users.alice, "run", "-it", "--rm", "busybox", "sh", rows=33, columns=111) as shell:
         _await_size(shell, "33 111")
-        shell.resize(44, 122)
-        _await_size(shell, "44 122")
+        _resize(shell, 44, 122)
         shell.type("sh -c 'echo sleep\"\"ing; exec sleep 1000'\n")
         shell.out.until("sleeping")
         shell.type("\x03")
@@ -41,8 +51,7 @@ def test_exec_on_a_terminal(proxy: Proxy, users: Users) -> None:
     assert_done(proxy.docker(users.alice, "run", "-d", "--name", "box", "busybox", "sleep", "1000"))
     with Terminal(proxy, users.alice, "exec", "-it", "box", "sh", rows=31, columns=101) as shell:
         _await_size(shell, "31 101")
-        shell.resize(41, 102)
-        _await_size(shell, "41 102")
+        _resize(shell, 41, 102)
         shell.type("\x04")  # end of input
         assert shell.wait() == 0
     with Terminal(proxy, users.alice, "exec", "-it", "box", "sh", "-c", "exit 9") as shell:

@@ -109,6 +109,14 @@ class Reader:
         found, _, self.text = self.text.partition(mark)
         return found + mark
 
+    def sees(self, mark: str, seconds: float) -> bool:
+        """Tell whether a mark comes in time; take nothing away."""
+        end = time.monotonic() + seconds
+        while mark not in self.text and self._selector.select(max(0, end - time.monotonic())):
+            if not self._more(end):
+                break
+        return mark in self.text
+
     def rest(self, seconds: float = SECONDS) -> str:
         """Read all until the end."""
         end = time.monotonic() + seconds
