@@ -75,7 +75,7 @@ def test_followed_logs_come_line_by_line_and_to_the_last(proxy: Proxy, users: Us
 
 def test_ten_megabytes_of_logs_are_whole(proxy: Proxy, users: Users, box: Box) -> None:
     box("i=0; while [ $i -lt 1000 ]; do printf '%d %010000d\\n' $i 0; i=$((i+1)); done")
-    # Engine 20 ends a followed log early, with a proper end, when the container exits before a slower reader is through.
+    # Engine 20 ends a followed log early, in due form, when the container exits before a slow reader is through.
     assert_done(proxy.docker(users.alice, "wait", "box"))
     with Running(proxy, users.alice, "logs", "-f", "box") as logs:
         found = hashlib.md5(logs.out.rest(60).encode()).hexdigest()
