@@ -78,6 +78,7 @@ def test_an_upload_with_a_length(proxy: Proxy, users: Users, tmp_path: Path) -> 
 def test_missing_paths_are_told_in_the_daemons_words(proxy: Proxy, users: Users, engine: Engine) -> None:
     """Also while a big upload is still coming: the daemon answers early and reads no more."""
     write_random(users.alice.home / "sent", 60 * MEBIBYTE, users.alice)
+    box = engine.docker("inspect", "-f", "{{.Id}}", "box").stdout.strip()  # the ID is sent, so the daemon names that
     for command in (
         ["cp", "box:/nowhere", "x"],
         ["cp", "sent", "box:/nowhere/x"],
@@ -88,7 +89,7 @@ def test_missing_paths_are_told_in_the_daemons_words(proxy: Proxy, users: Users,
             mine = proxy.docker(users.alice, *command, stdin=stdin)
         with open(users.alice.home / "sent", "rb") as stdin:
             direct = engine.docker(*command, check=False, cwd=users.alice.home, stdin=stdin, timeout=60)
-        assert _told(mine.stderr) == _told(direct.stderr) != []
+        assert _told(mine.stderr.replace(box, "box")) == _told(direct.stderr) != []
         assert (mine.stdout, mine.returncode) == (direct.stdout, direct.returncode) == ("", 1)
 
 

@@ -71,7 +71,6 @@ logs nobody
 start nobody
 stop nobody
 restart nobody
-kill nobody
 kill ended
 kill -s NOSUCH box
 rm nobody
@@ -91,7 +90,6 @@ network connect net nobody
 network connect net box
 network disconnect net ended
 run --name box busybox
-run --rm --network nosuch busybox
 run --rm -m 1k busybox
 run --rm --cpuset-cpus 99 busybox
 run --rm --ip 1.2.3.4 busybox
@@ -106,8 +104,6 @@ run --rm --device /dev/nosuch busybox
 run --rm --isolation nosuch busybox
 run --rm --platform nosuch/x busybox
 run --rm --restart nosuch busybox
-run --rm --network container:nobody busybox
-run --rm --volumes-from nobody busybox
 run --rm --mount type=bind,source=/nowhere-at-all,target=/x busybox
 create --name x busybox@sha256:1
 exec nobody true
@@ -169,6 +165,14 @@ rename box bad/name
 volume create Bad/Name
 """
 
+# What is looked up before the daemon is asked to act: the words are those of its look-up, not of the action.
+LOOKED_UP = """
+kill nobody
+run --rm --network nosuch busybox
+run --rm --network container:nobody busybox
+run --rm --volumes-from nobody busybox
+"""
+
 # What differs between two calls to the same daemon, too.
 PASSING = [
     (r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "ID"),
@@ -211,7 +215,8 @@ def _run(proxy: Proxy, user: User, command: str, host: str) -> tuple[int, str, s
     done = subprocess.run(
         argv, env=environment, input=b"garbage\n" * 99, capture_output=True, timeout=60, cwd=user.home
     )
-    return done.returncode, _normal(done.stdout, command), _normal(done.stderr, command)
+    error = re.sub(rb"\b(box|ended)\b", b"ID", done.stderr)  # the daemon gets the ID, and names that
+    return done.returncode, _normal(done.stdout, command), _normal(error, command)
 
 
 def _differences(proxy: Proxy, user: User, commands: str) -> list[str]:
@@ -242,3 +247,11 @@ def test_malformed_values_are_refused_as_by_the_daemon(proxy: Proxy, users: User
         code, output, error = _run(proxy, users.root, command, proxy.docker_host)
         assert (code, output) == _run(proxy, users.root, command, f"unix://{proxy.engine.socket}")[:2]
         assert "Error response from daemon: " in error
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_missing_is_told_before_anything_is_done(proxy: Proxy, users: Users) -> None:
+    for command in LOOKED_UP.strip().splitlines():
+        code, output, error = _run(proxy, users.root, command, proxy.docker_host)
+        assert (code, output) == _run(proxy, users.root, command, f"unix://{proxy.engine.socket}")[:2]
+        assert re.search("(No such container: nobody|network nosuch not found)", error), error
