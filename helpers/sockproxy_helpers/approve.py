@@ -15,7 +15,7 @@ from .caller import Caller
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused, Unavailable
-from .loop import IN, Loop
+from .loop import IN, Lock, Loop
 from .objects import Objects
 from .policy import Decision, Policy
 from .references import Resolution
@@ -33,6 +33,7 @@ class Approval:
     def __init__(self, scope: str, loop: Loop, runtime: str) -> None:
         self._scope, self._loop, self._runtime = scope, loop, runtime
         self._objects = Objects()
+        self._making = Lock(loop)
 
     async def call(
         self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon
@@ -104,7 +105,7 @@ class Approval:
             _, body = model.approve(self._scope, PARTED, [], header.get("body"), context)
             await Resolution(self._objects, daemon, context, PARTED).run({}, [], body)
             if self._scope == "network" and isinstance(body, dict):
-                await bridge.prepare(self._objects, daemon, context, body)
+                await bridge.prepare(self._objects, daemon, context, body, self._making)
                 references.pin(PARTED, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 await volumes.prepare(daemon, context, body, str(header.get("image")))

@@ -11,14 +11,18 @@ import json
 from .context import Context
 from .daemon import Daemon
 from .errors import NotFound, Unavailable
+from .loop import Lock
 from .objects import BRIDGE, OWNER, Object, Objects
 
 Part = dict[str, object]
 SHARED = ("", "default", "bridge")  # modes that mean the daemon's own bridge
 
 
-async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: Part) -> None:
+async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: Part, making: Lock) -> None:
     """Put the user's bridge in the place of the shared one, in the network part of a ContainerCreate.
+
+    Args:
+        making: held while a bridge is made: before engine 25 two calls at once would make two of the same name.
 
     Raises:
         Unavailable: the bridge can't be made.
@@ -31,7 +35,7 @@ async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: Part) ->
     by_mode = host.get("NetworkMode", "") in SHARED
     if not by_mode and not endpoints.keys() & set(SHARED):
         return
-    network = (await _own(objects, daemon, ctx)).id
+    network = (await _own(objects, daemon, ctx, making)).id
     endpoints = {network if key in SHARED else key: item for key, item in endpoints.items()}
     if by_mode:
         host["NetworkMode"] = network
@@ -53,13 +57,21 @@ def _object(value: object) -> Part:
     return value if isinstance(value, dict) else {}
 
 
-async def _own(objects: Objects, daemon: Daemon, ctx: Context) -> Object:
+async def _own(objects: Objects, daemon: Daemon, ctx: Context, making: Lock) -> Object:
     """Find the caller's bridge, or make it."""
     name = f"sockproxy-{ctx.caller.uid}"
     try:
         return await _find(objects, daemon, ctx, name)
     except NotFound:
         pass
+    async with making:
+        try:
+            return await _find(objects, daemon, ctx, name)
+        except NotFound:
+            return await _make(objects, daemon, ctx, name)
+
+
+async def _make(objects: Objects, daemon: Daemon, ctx: Context, name: str) -> Object:
     wish = {
         "Name": name,
         "Driver": "bridge",
@@ -67,7 +79,7 @@ async def _own(objects: Objects, daemon: Daemon, ctx: Context) -> Object:
         "Labels": {OWNER: str(ctx.caller.uid), BRIDGE: ctx.caller.user},
     }
     status, answer = await daemon.request("POST", "/networks/create", json.dumps(wish).encode())
-    if status not in (201, 409):  # 409: another call of the same user was first
+    if status != 201:
         raise Unavailable(f"your own network could not be made: {_message(answer)}")
     return await _find(objects, daemon, ctx, name)
 

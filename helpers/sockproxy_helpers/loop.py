@@ -169,3 +169,25 @@ class Loop:
     def _disarm(self, fd: int) -> None:
         if self._armed.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+
+class Lock:
+    """Let one task in at a time: `async with lock:`, in the order of their coming."""
+
+    __slots__ = ("_held", "_loop", "_waiting")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._held = loop, False
+        self._waiting: deque[Task] = deque()
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            assert self._loop.current is not None
+            self._waiting.append(self._loop.current)
+            await self._loop.wait({})
+        self._held = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._held = False
+        if self._waiting:
+            self._loop.wake(self._waiting.popleft())

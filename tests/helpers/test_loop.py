@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sockproxy_helpers.loop import HUP, IN, OUT, RDHUP, Loop, Want
+from sockproxy_helpers.loop import HUP, IN, OUT, RDHUP, Lock, Loop, Want
 from tests.helpers.support import run
 
 
@@ -244,3 +244,21 @@ def test_number_that_was_reused_belongs_to_its_new_owner(pair):
 
     run(loop, old(), new())
     assert seen == ["old", {number: IN}]
+
+
+def test_lock_lets_one_in_at_a_time() -> None:
+    loop, seen = Loop(), []
+    lock = Lock(loop)
+
+    async def enter(name: str) -> None:
+        async with lock:
+            seen.append(f"{name} in")
+            await loop.wait({}, 0.001)
+            seen.append(f"{name} out")
+        if len(seen) == 6:
+            loop.stop()
+
+    for name in "abc":
+        loop.spawn(enter(name))
+    loop.run()
+    assert seen == [f"{name} {way}" for name in "abc" for way in ("in", "out")]
