@@ -2,7 +2,8 @@
 
 Capabilities and new privileges are gone before Python starts (see the process table of `sockproxy up`, or the unit).
 But uid 0 owns the system's files, and needs no capability to write what it owns: Landlock takes that away too
-(landlock(7)). Opening the daemon's socket, reading the account database and loading its modules stay possible.
+(landlock(7)). Opening the daemon's socket, reading the account database and loading its modules stay possible; so does
+keeping plain files in the folders that a process is given.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import ctypes
 import os
 
-_CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on every architecture
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION = 1  # flag: tell the ABI
+_PATH_BENEATH = 1
 _SET_NO_NEW_PRIVS = 38
 
 # Bits of LANDLOCK_ACCESS_FS_*: all but READ_FILE and READ_DIR, as many as the ABI knows.
 _EXECUTE, _WRITE = 1 << 0, 1 << 1
 _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
 _REFER, _TRUNCATE, _IOCTL_DEV = (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)
+_KEEP_FILES = _WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8  # remove folders and files, make folders and files
 _TCP = (4, 0b11)  # bind and connect
 _SCOPES = (6, 0b10)  # signals to processes outside; abstract sockets stay: a notify socket may be one
 
@@ -26,8 +29,17 @@ class _Ruleset(ctypes.Structure):
     _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
-def confine() -> int:
-    """Confine this process; no rule allows anything of what the ruleset handles.
+class _Beneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("fs", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+def confine(writable: tuple[str, ...] = ()) -> int:
+    """Confine this process; nothing of what the ruleset handles is allowed, but keeping files in `writable`.
+
+    Args:
+        writable: folders below which files and folders may be made, written, renamed and removed; no links, sockets or
+            devices.
 
     Returns:
         The kernel's Landlock ABI; 0 where it has none (before 5.13, or switched off) and nothing was confined.
@@ -51,11 +63,23 @@ def confine() -> int:
     fd = libc.syscall(ctypes.c_long(_CREATE_RULESET), ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0))
     _check(fd)
     try:
+        for folder in writable:
+            _allow(libc, fd, folder, _KEEP_FILES | (_TRUNCATE[1] if abi >= _TRUNCATE[0] else 0))
         _check(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _check(libc.syscall(ctypes.c_long(_RESTRICT_SELF), ctypes.c_int(fd), ctypes.c_uint32(0)))
     finally:
         os.close(fd)
     return abi
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, folder: str, access: int) -> None:
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        rule = _Beneath(access, fd)
+        arguments = ctypes.c_int(ruleset), ctypes.c_int(_PATH_BENEATH), ctypes.byref(rule), ctypes.c_uint32(0)
+        _check(libc.syscall(ctypes.c_long(_ADD_RULE), *arguments))
+    finally:
+        os.close(fd)
 
 
 def _check(result: int) -> None:

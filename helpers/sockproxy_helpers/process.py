@@ -19,7 +19,7 @@ def main(scope: str) -> None:
     helper = Helper(scope, loop, dict(os.environ))
     listener = socket.socket(fileno=_descriptor("helper"))
     listener.setblocking(False)
-    if not confine():
+    if not confine((os.environ["SOCKPROXY_STATE"],)):
         print(f"sockproxy {scope}: this kernel has no Landlock: the helper is not confined", file=sys.stderr)
     loop.spawn(helper.listen(listener))
     loop.spawn(_obey(loop, helper, _catch_signals()))

@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 from sockproxy import paths
-from sockproxy.supervise.table import AUDIT, FRONT, Endpoint, Row, Settings
+from sockproxy.supervise.table import AUDIT, FRONT, SCOPES, Endpoint, Row, Settings
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
@@ -78,6 +78,8 @@ def folders(settings: Settings) -> None:
     _folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT)
     _folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root")
     _folder(settings.state_dir, 0o755, "root", "root")
+    for scope in SCOPES:
+        _folder(settings.state_of(scope), 0o700, "root", "root")
     _folder(settings.log_dir, 0o750, AUDIT, AUDIT)
     _parents(settings.listen)
 

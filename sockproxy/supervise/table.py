@@ -37,6 +37,10 @@ class Settings(NamedTuple):
         """The compiled policy's path."""
         return os.path.join(self.state_dir, "policy.json")
 
+    def state_of(self, scope: str) -> str:
+        """The folder in which a helper may keep files: the only one that it may write to."""
+        return os.path.join(self.state_dir, scope)
+
 
 class Endpoint(NamedTuple):
     """Describe a listening socket: its file has the owner root, and `group`."""
@@ -87,7 +91,7 @@ def table(settings: Settings) -> tuple[Row, ...]:
     for scope in SCOPES:
         helper = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         argv = (bare_python, "-I", "-S", "-B", paths.helpers_dir(), scope)
-        environment = {**policy, "SOCKPROXY_DOCKER_SOCKET": settings.docker_socket}
-        rows.append(Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, environment, True, -500))
+        own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
+        rows.append(Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, {**policy, **own}, True, -500))
     rows.append(Row(2, "front", FRONT, (), front, {"docker": docker}, policy, True, 0))
     return tuple(rows)
