@@ -59,6 +59,8 @@ class Approval:
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
+        for scope, own in parts.items():  # before anything is asked or made: a refusal leaves nothing behind
+            model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await Resolution(self._objects, daemon, context).run({}, query, parts[self._scope])

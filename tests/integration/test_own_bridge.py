@@ -72,3 +72,12 @@ def test_build_steps_are_on_ones_own_bridge(proxy: Proxy, users: Users) -> None:
     assert own.returncode == 0, own.stdout + own.stderr
     assert other.returncode == 1
     assert "returned a non-zero code" in other.stdout + other.stderr
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_a_refused_container_leaves_no_bridge_behind(proxy: Proxy, users: Users) -> None:
+    """Also where another scope's part is what is refused."""
+    proxy.engine.clean()  # removes unused networks: the bridges of the tests before
+    for asked in (["-v", "/etc:/etc2"], ["--privileged"], ["-p", "80:80"]):
+        assert proxy.run(users.alice, ["docker", "create", *asked, "busybox"], timeout=60).returncode == 1
+    assert "sockproxy-" not in proxy.engine.docker("network", "ls", "--format", "{{.Name}}").stdout

@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from sockproxy_helpers import wire
+from sockproxy_helpers.objects import OWNER
 from tests.helpers.support import message
 from tests.helpers.test_call import WRONG, good
 from tests.support.proxy import Proxy, default_policy, eventually
@@ -44,16 +45,19 @@ MAY_NOT = {
     "network": message("NetworkDelete", vars={"id": "x"}),
     "filesystem": message("VolumeDelete", vars={"name": "x"}),
 }
+CONTAINER = "c" * 64
 _PIDFD_GETFD = 438  # the same on every architecture
 
 
 class Daemon:
-    """Write down every byte, and answer each request with an empty list."""
+    """Write down every byte; have one container, of a given owner's, and answer all else with an empty list."""
 
     version = "hostile"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: int) -> None:
         self.socket, self.received, self.connections = str(path), b"", 0
+        host = {"ContainerIDFile": f"{OWNER}={owner}"}
+        self._container = {"Id": CONTAINER, "Config": {"Labels": {OWNER: str(owner)}}, "HostConfig": host}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.socket)
         os.chmod(self.socket, 0o660)
@@ -76,7 +80,10 @@ class Daemon:
             while data := sock.recv(65536):
                 self.received += data
                 if data.endswith(b"\r\n\r\n") and b"/logs" not in data:  # logs are followed without a word
-                    sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[]\n")
+                    inspect = data.startswith(b"GET /containers/") and data.split(b" ")[1].endswith(b"/json")
+                    listed = data.startswith(b"GET /containers/json") or not inspect
+                    answer = json.dumps([] if listed else self._container).encode()
+                    sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
         self._open.remove(sock)
         sock.close()
 
@@ -213,7 +220,7 @@ def take_listener(pid: int, path: str) -> socket.socket:
 def _hostile(folder: Path, users: Users) -> Iterator[Hostile]:
     place = folder / "hostile"
     place.mkdir()
-    daemon = Daemon(place / "daemon.sock")
+    daemon = Daemon(place / "daemon.sock", users.carol.uid)
     proxy = Proxy(daemon, place, default_policy(users))
     hostile = Hostile(proxy, daemon, users)
     yield hostile
@@ -554,7 +561,7 @@ def test_second_call_behind_a_stream(hostile):
     channel.settimeout(0.1)
     with pytest.raises((TimeoutError, BlockingIOError)):
         wire.receive(channel)
-    assert b"/json" not in hostile.daemon.received
+    assert b"/containers/json" not in hostile.daemon.received
     channel.close()
     eventually(lambda: hostile.daemon.clients == 0, "the daemon's connection closed")
     hostile.records(("outcome",))
