@@ -93,7 +93,8 @@ class Policy:
         if binding is None:
             if operation in PUBLIC:
                 return Decision(True, "", self.source, "", {})
-            return Decision(False, "", self.source, f"no binding matches {_describe(caller)}", {})
+            why = caller.trouble or f"no binding matches {_describe(caller)}"
+            return Decision(False, "", self.source, why, {})
         role = self._roles[binding[1]]
         at = role.operations.get(operation)
         if at is None:

@@ -177,7 +177,7 @@ class Helper:
         """Form what every record of this call says. Query values and bodies may hold secrets: names only."""
         return {
             "rid": call.request_id,
-            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
+            "who": who.record(),
             "req": {
                 "method": call.operation.method,
                 "path": call.operation.target(call.version, call.variables, []),
