@@ -1,4 +1,4 @@
-"""The command line: `sockproxy up`, `sockproxy check`, `sockproxy explain`, `sockproxy doctor`.
+"""The command line: `sockproxy up`, `check`, `explain`, `doctor`, `audit`.
 
 Each command imports what it needs when it runs, so that `check` and `explain` work where trio is missing and `--help`
 is quick.
@@ -11,7 +11,7 @@ import argparse
 import importlib.metadata
 import sys
 
-from sockproxy import paths
+from sockproxy import paths, review
 from sockproxy.errors import ConfigError
 
 USAGE_ERROR = 2
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("method", metavar="METHOD", help="GET, POST, ...")
     explain.add_argument("target", metavar="PATH", help="with or without a version, and with its query")
     explain.set_defaults(run=_explain)
+    review.add(commands)
     return parser
 
 

@@ -135,7 +135,7 @@ class Helper:
         except approve.FAULTS as error:
             return await self._refuse(record, error), b""
         try:
-            await self.recorder.intent({"ev": "intent", **record})
+            await self.recorder.intent({"ev": "intent", **record, "sync": call.operation.acts})
         except Unavailable as error:
             return approve.fault(error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)

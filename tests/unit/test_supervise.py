@@ -28,7 +28,8 @@ def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
         assert row.argv[:4] == (os.path.realpath(row.argv[0]), "-I", "-S", "-B")
     for endpoint in row.sockets.values():
         assert endpoint.mode == (0o666 if endpoint.path == SETTINGS.listen else 0o660)
-        assert endpoint.group == ("root" if endpoint.path == SETTINGS.listen else "sockproxy")
+        groups = {SETTINGS.listen: "root", "/run/s/audit-readers.sock": "sockproxy-audit"}
+        assert endpoint.group == groups.get(endpoint.path, "sockproxy")
 
 
 def test_the_table_is_in_order_and_no_socket_belongs_to_two() -> None:
