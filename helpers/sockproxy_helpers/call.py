@@ -24,6 +24,7 @@ FORWARDED = {
     "x-registry-config": "X-Registry-Config",
 }
 UPGRADES = ("tcp", "websocket")
+BUILDKIT_UPGRADES = ("h2c",)
 
 
 class Call:
@@ -33,11 +34,12 @@ class Call:
         upload: how the body is framed that the client still sends: None, "chunked" or its length.
         body: a body that the front has read (JSON).
         early: bytes that the client sent after that: the upload's beginning, or the stream's.
+        session: header fields that open a BuildKit session, see `session`.
     """
 
     __slots__ = (
-        "body", "early", "expect", "headers", "minor", "operation", "query", "request_id", "upgrade", "upload",
-        "variables", "version",
+        "body", "early", "expect", "headers", "minor", "operation", "query", "request_id", "session", "upgrade",
+        "upload", "variables", "version",
     )  # fmt: skip
 
     def __init__(self, header: dict[str, object], payload: bytes, operations: dict[str, Operation]) -> None:
@@ -63,6 +65,7 @@ class Call:
         self.headers = texts(header.pop("headers"))
         if not all(value.isascii() and value.isprintable() for value in self.headers.values()):
             raise ValueError("a header value that is no text")
+        self.session: list[tuple[str, str]] = []
         self.expect = flag(header.pop("expect"))
         size = number(header.pop("body"), len(payload))
         self.body, self.early = payload[:size], payload[size:]
@@ -82,7 +85,9 @@ class Call:
     def fields(self) -> list[tuple[str, str]]:
         """Form the header fields for the daemon; framing is added where the body is known."""
         fields = [(name, self.headers[key]) for key, name in FORWARDED.items() if key in self.headers]
-        if self.operation.response == "hijack" and self.upgrade in UPGRADES:
+        fields += self.session
+        upgrades = BUILDKIT_UPGRADES if self.operation.tag == "BuildKit" else UPGRADES
+        if self.operation.response == "hijack" and self.upgrade in upgrades:
             fields += [("Connection", "Upgrade"), ("Upgrade", self.upgrade)]
         if self.upload is not None:
             fields.append(("Content-Type", "application/x-tar"))

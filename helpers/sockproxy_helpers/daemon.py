@@ -26,6 +26,10 @@ class Daemon:
         self.sock: socket.socket | None = None
         self.received = bytearray()
 
+    def another(self) -> Daemon:
+        """Give a further connection to the same daemon, not yet open."""
+        return Daemon(self._loop, self._path)
+
     async def open(self) -> socket.socket:
         """Give a connection that the daemon has not closed: the idle one, or a new one.
 

@@ -30,6 +30,7 @@ class Exchange(Transfer):
         status: of the answer; 0 while there is none.
         sent: the client may have got bytes of an answer, so that it can't get another.
         cut: makes of a whole body what the caller may know of it.
+        mediated: carries the upgraded stream in place of the tunnel.
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
     """
@@ -144,6 +145,11 @@ class Exchange(Transfer):
         """Pass bytes both ways until both have ended, half-closes included."""
         daemon, client = self._daemon.sock, self._client
         assert daemon is not None
+        if self.mediated:
+            self._announce()
+            head = response.head(self._call.request_id, False)
+            await self.mediated.run(self._channel.fileno(), client, self._daemon, head, self._call.early)
+            return b""
         up = Raw(client, daemon, self._call.early, None)
         down = Raw(daemon, client, bytes(self._daemon.received), None, response.head(self._call.request_id, False))
         self._announce()

@@ -49,12 +49,14 @@ def _change(line: str, ctx: Context) -> None:
         rules.refuse_label(key, ctx)
 
 
-def builder(value: str, ctx: Context) -> str:
-    """Allow the classic builder."""
+def builder(value: str | None, ctx: Context) -> str | None:
+    """Allow the classic builder, where nobody is held to a list of base images: what a Dockerfile names it takes."""
     if value == "2":
-        raise ctx.refusal("BuildKit is not served yet (allowed: the classic builder, DOCKER_BUILDKIT=0 docker build)")
-    if value not in ("", "1"):
+        raise ctx.refusal("BuildKit is served by docker buildx build only (allowed: that, or the classic builder)")
+    if value not in ("", "1", None):
         raise Malformed(f"{ctx.path}: {show(value)} is no builder")
+    if "ALL" not in ctx.names("base_images"):
+        raise ctx.refusal("may not use the classic builder (allowed: docker buildx build)", "base_images")
     return value
 
 
@@ -75,9 +77,9 @@ def platforms(value: list[object], ctx: Context) -> list[object]:
 
 
 def from_image(value: str, ctx: Context) -> str:
-    """Allow any image but BuildKit's own: buildx pulls it to run a privileged builder when /grpc is refused."""
+    """Allow any image but BuildKit's own: buildx pulls it to run a privileged builder of one's own."""
     if _BUILDKIT.fullmatch(value) and not ctx.flag("privileged"):
-        why = "may not start a BuildKit builder (allowed: the classic one, DOCKER_BUILDKIT=0 docker build)"
+        why = "may not start a BuildKit builder (allowed: the daemon's own, docker buildx use default)"
         raise ctx.refusal(why, "privileged")
     return value
 

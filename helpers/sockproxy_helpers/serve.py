@@ -16,6 +16,7 @@ import sys
 import time
 
 from . import approve, caller, cut, operations, wire
+from .buildkit import Mediated
 from .call import Call, adopt
 from .caller import Caller
 from .daemon import Daemon
@@ -135,11 +136,15 @@ class Helper:
         except approve.FAULTS as error:
             return await self._refuse(record, error), b""
         try:
-            await self.recorder.intent({"ev": "intent", **record, "sync": call.operation.acts})
+            await self.recorder.intent({"ev": "intent", **record})
         except Unavailable as error:
             return approve.fault(error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
         exchange.cut = cut.of(who, decision, call.operation.name)
+        if call.operation.name == "Grpc":
+            exchange.mediated = Mediated(
+                self.loop, self._environment["SOCKPROXY_RUNTIME"], self.recorder, who, decision, self.policy, record
+            )
         return await self._exchange(exchange, query, body, record)
 
     async def _exchange(
@@ -177,7 +182,7 @@ class Helper:
         """Form what every record of this call says. Query values and bodies may hold secrets: names only."""
         return {
             "rid": call.request_id,
-            "who": who.record(),
+            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
             "req": {
                 "method": call.operation.method,
                 "path": call.operation.target(call.version, call.variables, []),

@@ -45,6 +45,7 @@ def _is_ports(value: object) -> bool:
 
 # Every role has every one of these. The sentences and the defaults are in sockproxy/policy/schema.py.
 RULES: dict[str, Callable[[object], bool]] = {
+    "base_images": _is_names,
     "binds": _is_binds,
     "capabilities": _is_names,
     "cgroup_parent": _is_flag,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from .buildkit import Mediated
 from .call import Call
 from .daemon import RECEIVE, Daemon
 from .errors import Malformed, Unavailable
@@ -26,6 +27,7 @@ class Transfer:
         self._upload: Flow | None = None
         self._half_closed = False
         self.cut: Callable[[bytes], bytes] | None = None
+        self.mediated: Mediated | None = None
         self.status = self.bytes_in = self.bytes_out = 0
         self.sent = self.keep = False
         self.left_over = b""

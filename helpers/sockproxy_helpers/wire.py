@@ -15,7 +15,7 @@ import struct
 
 INLINE = 60_000  # below glibc's mmap threshold: recv of a larger buffer costs 17 us instead of 2 (measured)
 LARGEST = 8 << 20  # head limit 1 MiB + body limit 4 MiB, JSON-escaped
-MAX_FDS = 2
+MAX_FDS = 3
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _FD = struct.Struct("i")
@@ -71,8 +71,8 @@ def _send(channel: socket.socket, data: bytes, fds: list[int]) -> None:
     channel.sendmsg([data], rights)
 
 
-def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive one message (non-blocking) and its descriptors, which the caller then owns.
+def receive(channel: socket.socket, most: int = 1) -> tuple[bytes, list[int]]:
+    """Receive one message (non-blocking) and its descriptors, `most` of them, which the caller then owns.
 
     Returns:
         The message, empty at the end of the channel.
@@ -97,8 +97,8 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
             raise WireError("descriptors without a message")  # not the end of the channel, which carries none
         if data == b"\n":
             data = _read_memfd(fds.pop() if fds else -1)
-        if len(fds) > 1:
-            raise WireError("more than one descriptor")
+        if len(fds) > most:
+            raise WireError("too many descriptors")
     except BaseException:
         for fd in fds:
             os.close(fd)

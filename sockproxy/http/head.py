@@ -29,6 +29,9 @@ SINGLETONS = frozenset(
         "sec-websocket-version",
         "transfer-encoding",
         "upgrade",
+        "x-docker-expose-session-name",
+        "x-docker-expose-session-sharedkey",
+        "x-docker-expose-session-uuid",
         "x-registry-auth",
         "x-registry-config",
     }
@@ -44,6 +47,10 @@ FORWARD = {
     "sec-websocket-protocol": MAX_HEAD,
     "sec-websocket-version": MAX_HEAD,
     "user-agent": 256,  # words for the daemon's log
+    "x-docker-expose-session-grpc-method": MAX_HEAD,  # one field a method
+    "x-docker-expose-session-name": 256,
+    "x-docker-expose-session-sharedkey": 1024,
+    "x-docker-expose-session-uuid": 256,
     "x-registry-auth": MAX_HEAD,
     "x-registry-config": MAX_HEAD,
 }

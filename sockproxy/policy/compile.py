@@ -16,7 +16,6 @@ from typing import TypedDict
 
 from sockproxy import paths
 from sockproxy.errors import ConfigError
-from sockproxy.policy import settings
 from sockproxy.policy.document import (
     Mapping,
     Node,
@@ -36,8 +35,6 @@ from sockproxy_helpers.policy import LARGEST, VERSION
 BUILT_IN = "built in"
 MOST_ROLES = 256
 EVERYBODYS = ("SystemOptions", "SystemPing", "SystemPingHead")  # a client that may not ping guesses a version and fails
-# What goes through these is HTTP/2 that nothing here reads yet: whoever has them builds past every rule.
-NOT_YET = ("Grpc", "Session")
 
 _ROLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 _ACCOUNT = re.compile(r"[^\x00-\x20:/,\x7f]([^\x00-\x1f:/,\x7f]{0,254}[^\x00-\x20:/,\x7f])?")  # also "DOMAIN\some one"
@@ -63,7 +60,6 @@ class Compiled(TypedDict):
     users: dict[str, Binding]
     groups: dict[str, Binding]
     roles: dict[str, RoleDict]
-    audit: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,6 @@ class _Draft:
     roles: dict[str, RoleDict]
     users: dict[str, Binding]
     groups: dict[str, Binding]
-    audit: dict[str, str]
 
 
 def compile_file(file: str | None, warn: Warn = lambda _: None) -> Compiled:
@@ -95,11 +90,9 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
     built_in = paths.roles_file()
-    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}, {}), warn)
+    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}), warn)
     draft = _compile(parse(untrusted_text, source), draft, warn)
-    compiled = Compiled(
-        version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles, audit=draft.audit
-    )
+    compiled = Compiled(version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles)
     if len(dump(compiled)) > LARGEST:
         raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
     return compiled
@@ -113,8 +106,8 @@ def dump(compiled: Compiled) -> bytes:
 def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
     if document is None:
         return base
-    top = as_mapping(document, "a map with version, bindings, roles, audit")
-    top.only(("version", "bindings", "roles", "audit"))
+    top = as_mapping(document, "a map with version, bindings, roles")
+    top.only(("version", "bindings", "roles"))
     version = top.get("version")
     if version is None:
         raise top.error("no version", "version: 1")
@@ -122,10 +115,9 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
         raise version.error(f"version {version.what}", "1")
     roles, bindings = top.get("roles"), top.get("bindings")
     merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
-    audit = settings.audit(top.get("audit"))
     if bindings is None:
-        return _Draft(merged, base.users, base.groups, audit)
-    return _Draft(merged, *_bindings(bindings, merged, warn), audit)
+        return _Draft(merged, base.users, base.groups)
+    return _Draft(merged, *_bindings(bindings, merged, warn))
 
 
 class _Roles:
@@ -208,9 +200,7 @@ def _operations(node: Node | None) -> dict[str, str]:
         text = as_text(item, expected)
         if text not in _NAMES:
             raise item.error(f"unknown operation {item.what}{did_you_mean(text, _NAMES)}", expected)
-        if (name := _NAMES[text]) in NOT_YET:
-            raise item.error(f"{name} is not supported yet", "an operation that sockproxy can check")
-        found.setdefault(name, item.at)
+        found.setdefault(_NAMES[text], item.at)
     return found
 
 

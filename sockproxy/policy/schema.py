@@ -17,48 +17,13 @@ Parser = Callable[[Node], Value]
 
 # capabilities(7) as of Linux 6.18. A newer one is unknown to this version, so nobody has considered what it opens.
 CAPABILITIES = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
+    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
+    "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT",
+    "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG",
     "WAKE_ALARM",
-]
+]  # fmt: skip
 NAMESPACES = ("network", "pid", "ipc", "uts", "cgroup", "user")
 ALL = "ALL"
 LONGEST = 256  # items of a list in a role: more is a program's mistake, and each role that extends it has them again
@@ -67,6 +32,7 @@ _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}  # as `docker run --memory` reads them
 _RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _SYSCTL = re.compile(r"[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?")
+_IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9_.:/@*-]{0,511}|ALL")
 _PATH = re.compile(r"/|(/[^/\x00-\x1f]+)+")
 
 
@@ -285,6 +251,12 @@ RULES = {
             "use up to {memory} memory, {cpus} cpus and {pids} pids a container, and have {containers} containers",
         ),
         Rule("ports", entries({"min": integer(1, 65536)}), {"min": 65536}, "publish host ports from {min} upwards"),
+        Rule(
+            "base_images",
+            words(_IMAGE, 'images with their registry ("docker.io/library/*"), or ALL'),
+            [],
+            "build from these images: {}",
+        ),
         Rule("fetch", flag, False, "let the daemon fetch URLs (builds and imports from the network)"),
         Rule("default_bridge", flag, False, "put containers on the bridge that all share"),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),

@@ -76,6 +76,7 @@ def folders(settings: Settings) -> None:
     _folder(settings.runtime_dir, 0o755, "root", "root")
     _folder(f"{settings.runtime_dir}/helpers", 0o750, "root", FRONT)
     _folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT)
+    _folder(f"{settings.runtime_dir}/build", 0o700, "root", "root")
     _folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root")
     _folder(settings.state_dir, 0o755, "root", "root")
     for scope in SCOPES:

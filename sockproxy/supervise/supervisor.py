@@ -19,7 +19,7 @@ from sockproxy.policy.compile import compile_file, dump
 from sockproxy.supervise import host
 from sockproxy.supervise.child import Child, take_rights
 from sockproxy.supervise.host import Listener, UpError, say
-from sockproxy.supervise.table import AUDIT, FRONT, GRACE, Row, Settings, table
+from sockproxy.supervise.table import AUDIT, BUILD, FRONT, GRACE, Row, Settings, table
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -52,7 +52,7 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
     """Do all that may fail before there is a process."""
     if os.path.realpath(settings.docker_socket) == os.path.realpath(settings.listen):
         raise UpError(f"{settings.listen} cannot be both the daemon's socket and the users'")
-    for name in (FRONT, AUDIT):
+    for name in (FRONT, AUDIT, BUILD):
         host.account(name)
     for row in rows:
         host.readable(row, take_rights(row))
@@ -177,7 +177,7 @@ class Supervisor:
     async def _record(self, event: dict[str, object]) -> None:
         policy = {"policy": self._policy.sha256, "source": self._policy.source}
         try:
-            await self._recorder.record({**event, **policy, "listen": self._settings.listen, "sync": True})
+            await self._recorder.record({**event, **policy, "listen": self._settings.listen})
         except AuditGone as error:
             say(f"{event['ev']}: {error}")
 

@@ -19,6 +19,7 @@ STRICTEST: dict[str, object] = {
     "default_bridge": False,
     "devices": False,
     "driver_options": False,
+    "base_images": [],
     "fetch": False,
     "host_namespaces": [],
     "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0},
@@ -32,6 +33,7 @@ STRICTEST: dict[str, object] = {
     "unmodelled": False,
 }
 DEVELOPER = STRICTEST | {
+    "base_images": ["ALL"],
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
     "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "SETFCAP")],
     "limits": {"memory": 8 << 30, "cpus": 4, "pids": 2048, "containers": 50},
@@ -40,6 +42,7 @@ DEVELOPER = STRICTEST | {
     "sysctls": ["net.ipv4.ip_unprivileged_port_start"],
 }
 ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
+    "base_images": ["ALL"],
     "binds": [{"path": "/", "mode": "rw"}],
     "capabilities": ["ALL"],
     "host_namespaces": ["network", "pid", "ipc", "uts", "cgroup", "user"],

@@ -42,7 +42,7 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
     assert (code, err) == (0, "")
     assert lines[0].startswith(f"OK: {policy}: 4 roles, 1 bindings, compiled sha256 ")
     assert any(
-        line.startswith("role ci (roles.yaml:") and line.endswith(f"66 operations; group {GROUP}") for line in lines
+        line.startswith("role ci (roles.yaml:") and line.endswith(f"68 operations; group {GROUP}") for line in lines
     )
     assert "    ports: may publish host ports from 1024 upwards" in lines
     assert not any(line.startswith("warning") for line in lines)

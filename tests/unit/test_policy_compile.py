@@ -13,7 +13,7 @@ import pytest
 from sockproxy import paths
 from sockproxy.errors import ConfigError
 from sockproxy.policy import compile as compiler
-from sockproxy.policy.compile import MOST_ROLES, NOT_YET, Compiled, compile_file, compile_text, dump
+from sockproxy.policy.compile import MOST_ROLES, Compiled, compile_file, compile_text, dump
 from sockproxy.policy.schema import RULES
 from sockproxy_helpers import operations
 from sockproxy_helpers.caller import Caller
@@ -87,8 +87,8 @@ def allowed(role: str) -> set[str]:
     return set(BUILT_IN["roles"][role]["operations"])
 
 
-def test_admin_may_all_but_buildkit() -> None:
-    assert ALL - allowed("admin") == {"Grpc", "Session"} == set(NOT_YET)
+def test_admin_may_all() -> None:
+    assert allowed("admin") == ALL
 
 
 def test_viewer_changes_nothing() -> None:
@@ -109,7 +109,7 @@ def test_developer_may_what_belongs_to_containers_images_volumes_and_networks() 
     tags = ("Container", "Exec", "Image", "Volume", "Network", "System", "Distribution")
     mine = {operation.name for operation in operations.load() if operation.tag in tags}
     assert mine - allowed("developer") == {"ContainerCopy", "VolumeUpdate"}
-    assert allowed("developer") - mine == {"BuildPrune"}  # `docker system prune` asks for it
+    assert allowed("developer") - mine == {"BuildPrune", "Grpc", "Session"}
     assert allowed("ci") == allowed("developer")
 
 
@@ -196,9 +196,8 @@ def test_limits_are_inherited_one_by_one() -> None:
 
 def test_every_operation_can_be_named_both_ways() -> None:
     for operation in operations.load():
-        if operation.name not in NOT_YET:
-            for name in (operation.name, f"{operation.method} {operation.path}"):
-                assert operation.name in roles(f'  r: {{allow: ["{name}"]}}')["roles"]["r"]["operations"]
+        for name in (operation.name, f"{operation.method} {operation.path}"):
+            assert operation.name in roles(f'  r: {{allow: ["{name}"]}}')["roles"]["r"]["operations"]
 
 
 # Bindings
@@ -246,17 +245,12 @@ def test_ten_thousand_bindings() -> None:
 WHO = "{user: a, role: viewer}"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
 ROLES = "one of admin, ci, developer, viewer"
-TOP = "one of version, bindings, roles, audit"
+TOP = "one of version, bindings, roles"
 BODY = "one of extends, allow, deny, " + ", ".join(RULES)
 
 MISTAKES = [
-    ("version: 1\naudit: {on_full: drop}", "p:2:18: unknown `drop`, expected one of refuse, refuse-all, continue"),
-    (
-        "version: 1\naudit: {on_ful: refuse}",
-        "p:2:9: unknown key `on_ful` (did you mean on_full?), expected one of on_full, commands",
-    ),
-    ("x", "p:1:1: `x`, expected a map with version, bindings, roles, audit"),
-    ("[]", "p:1:1: a list, expected a map with version, bindings, roles, audit"),
+    ("x", "p:1:1: `x`, expected a map with version, bindings, roles"),
+    ("[]", "p:1:1: a list, expected a map with version, bindings, roles"),
     ("roles: {}", "p:1:1: no version, expected version: 1"),
     ("version: 2", "p:1:10: version `2`, expected 1"),
     ("version: 1.0", "p:1:10: version `1.0`, expected 1"),
@@ -292,10 +286,6 @@ MISTAKES = [
         f"p:2:20: unknown operation `GET /containers` (did you mean GET /containers/json?), {OPERATION}",
     ),
     ("version: 1\nroles: {a: {allow: ['*']}}", f'p:2:21: unknown operation "*", {OPERATION}'),
-    (
-        "version: 1\nroles: {a: {allow: [Grpc]}}",
-        "p:2:21: Grpc is not supported yet, expected an operation that sockproxy can check",
-    ),
     ("version: 1\nroles: {a: {privileged: yes}}", "p:2:25: `yes`, expected true or false"),
     ("version: 1\nbindings: {}", "p:2:11: a map, expected a list of bindings"),
     ("version: 1\nbindings:", "p:2:10: nothing, expected a list of bindings"),
@@ -366,9 +356,3 @@ def test_a_policy_that_the_helpers_would_not_load(monkeypatch: pytest.MonkeyPatc
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         compile_file(f"{tmp_path}/none.yaml")
-
-
-def test_settings_of_the_record() -> None:
-    assert BUILT_IN["audit"] == {"on_full": "refuse", "commands": "program"}
-    policy = compile_text(b"version: 1\naudit: {on_full: refuse-all}", "p")
-    assert policy["audit"] == {"on_full": "refuse-all", "commands": "program"}

@@ -10,7 +10,7 @@ from sockproxy.policy.schema import CAPABILITIES, LONGEST, RULES, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
-LISTS = ["binds", "capabilities", "host_namespaces", "runtimes", "sysctls"]
+LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls"]
 MAPS = ["limits", "ports"]
 
 
@@ -47,6 +47,8 @@ GOOD = [
         "[{mode: ro, path: /}, {path: /srv/a b, mode: rw}]",
         [{"mode": "ro", "path": "/"}, {"path": "/srv/a b", "mode": "rw"}],
     ),
+    ("base_images", "[ALL]", ["ALL"]),
+    ("base_images", "['docker.io/library/*', 'r.example:5000/a/b:1']", ["docker.io/library/*", "r.example:5000/a/b:1"]),
     ("capabilities", "[ALL]", ["ALL"]),
     ("capabilities", "[NET_RAW, CHOWN]", ["NET_RAW", "CHOWN"]),
     ("host_namespaces", "[network, pid, ipc, uts, cgroup, user]", ["network", "pid", "ipc", "uts", "cgroup", "user"]),

@@ -1,0 +1,195 @@
+"""Hand a BuildKit connection to the mediator, and answer what it asks: whose names, whose images, and the record.
+
+SECURITY: the mediator reads what clients send, so it is held to be hostile too: it gets two descriptors and facts about
+this one caller, and its questions can do no more than refuse a build or have one recorded as this caller's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+
+from . import images, wire
+from .caller import Caller
+from .context import Context
+from .daemon import Daemon
+from .errors import Malformed, NotFound, Refused, Unavailable
+from .loop import IN, RDHUP, Loop
+from .operations import REFERENCE
+from .policy import Decision, Policy
+from .record import Recorder
+from .tunnel import Gone
+
+NAMED = ("BuildPrune", "ImagePush")  # operations of the Engine API that calls of BuildKit's come to
+MOST = 64  # names or settings in a record
+LONGEST = 512  # characters of one
+_RECORD = re.compile(r"[0-9a-f]{16}")
+_FAULTS = (Refused, Malformed, NotFound, Unavailable)
+
+
+class Mediated:
+    """Carry one connection."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        runtime: str,
+        recorder: Recorder,
+        who: Caller,
+        decision: Decision,
+        policy: Policy,
+        record: dict[str, object],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            record: of the call that opened the connection.
+        """
+        self._loop, self._runtime, self._recorder = loop, runtime, recorder
+        self._who, self._decision, self._policy, self._record = who, decision, policy, record
+        self._context = Context(decision.rules, who, "Grpc", decision.role)
+        self._open: dict[str, object] = {}
+
+    async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
+        """Hand both sockets over, and answer until the mediator is done.
+
+        Args:
+            front: descriptor of the front's channel; its end cancels.
+            head: the answer to the client's upgrade; early: what the client has sent behind it.
+
+        Raises:
+            Unavailable: there is no mediator.
+            Gone: the front cancelled.
+        """
+        sock = daemon.sock
+        assert sock is not None
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            try:
+                channel.connect(f"{self._runtime}/build/build.sock")
+                message = wire.pack(self._facts(len(head), len(early)), head + early + bytes(daemon.received))
+                wire.send(channel, message, [client.fileno(), sock.fileno()])
+            except OSError as error:
+                raise Unavailable("the build mediator is not there", 503) from error
+            daemon.close()  # the mediator has it now
+            await self._answer(channel, front, daemon.another())
+        finally:
+            self._loop.close(channel)
+
+    def _facts(self, head: int, early: int) -> dict[str, object]:
+        who = self._who
+        allowed = [name for name in NAMED if self._policy.decide(who, name).allowed]
+        return {
+            "who": {"uid": who.uid, "gid": who.gid, "pid": who.pid, "user": who.user, "groups": who.groups},
+            "role": self._decision.role,
+            "at": self._decision.at,
+            "rules": {name: list(rule) for name, rule in self._decision.rules.items()},
+            "operations": allowed,
+            "rid": self._record["rid"],
+            "head": head,
+            "early": early,
+        }
+
+    async def _answer(self, channel: socket.socket, front: int, daemon: Daemon) -> None:
+        try:
+            while True:
+                events = await self._loop.wait({channel.fileno(): IN, front: RDHUP})
+                if front in events:
+                    raise Gone("the front cancelled")
+                try:
+                    untrusted_message, fds = wire.receive(channel)
+                except BlockingIOError:
+                    continue
+                for fd in fds:
+                    os.close(fd)
+                if not untrusted_message:
+                    return
+                question, _ = wire.unpack(untrusted_message)
+                wire.send(channel, wire.pack(await self._reply(question, daemon)), [])
+        except (OSError, wire.WireError):
+            return  # it is gone, or is not what it was: the connection ends
+        finally:
+            daemon.close()
+            for rid in list(self._open):
+                self._end(rid, {"error": "cut off"})
+
+    async def _reply(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
+        try:
+            ask = question.get("ask")
+            if ask == "solve":
+                return await self._solve(question, daemon)
+            if ask == "frontend":
+                await self._intend("BuildKitFrontend", _plain(question.get("build")), [])
+            elif ask == "outcome":
+                self._end(
+                    str(question.get("rid")),
+                    {"grpc_status": _text(question.get("status")), "image": _text(question.get("image"))},
+                )
+            elif ask == "refused":
+                await self._deny(question)
+            else:
+                raise Malformed("no such question")
+        except _FAULTS as error:
+            at = error.at if isinstance(error, Refused) else ""
+            return {"error": error.status, "message": str(error), "at": at}
+        return {}
+
+    async def _solve(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
+        """Approve a build's names, record it, and tell which images are not the caller's to build from."""
+        tags = question.get("tags")
+        if (
+            not isinstance(tags, list)
+            or len(tags) > MOST
+            or not all(isinstance(tag, str) and REFERENCE.fullmatch(tag) for tag in tags)
+        ):
+            raise Malformed(f"not at most {MOST} names of images")
+        foreign = await images.foreign(daemon, self._context)
+        return {"rid": await self._intend("BuildKitSolve", _plain(question.get("build")), tags), "foreign": foreign}
+
+    async def _intend(self, operation: str, build: object, tags: list[object]) -> str:
+        """Record what is about to be built; give the record's id."""
+        rid = os.urandom(8).hex()
+        req = {"method": "POST", "path": "/grpc", "op": operation, "query": []}
+        await self._recorder.intent(
+            {
+                **self._record,
+                "ev": "intent",
+                "rid": rid,
+                "req": req,
+                "build": {"in": self._record["rid"], "tags": tags, "asked": build},
+            }
+        )
+        if operation == "BuildKitSolve" and len(self._open) < MOST:
+            self._open[rid] = None
+        return rid
+
+    def _end(self, rid: str, out: dict[str, object]) -> None:
+        if rid in self._open:
+            del self._open[rid]
+            self._recorder.outcome({"ev": "outcome", "rid": rid, "via": self._record["via"], "out": out})
+
+    async def _deny(self, question: dict[str, object]) -> None:
+        decision = self._record["decision"]
+        assert isinstance(decision, dict)
+        verdict = {
+            **decision,
+            "verdict": "deny",
+            "why": _text(question.get("why")),
+            "at": _text(question.get("at")) or decision["at"],
+        }
+        req = {"method": "POST", "path": _text(question.get("path")), "op": "Grpc", "query": []}
+        await self._recorder.intent({**self._record, "ev": "deny", "req": req, "decision": verdict})
+
+
+def _text(value: object) -> str:
+    return value[:LONGEST] if isinstance(value, str) else ""
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """Cut a value down to what fits in a record."""
+    if isinstance(value, dict) and depth < 2:
+        return {_text(key): _plain(item, depth + 1) for key, item in list(value.items())[:MOST]}
+    if isinstance(value, list) and depth < 2:
+        return [_plain(item, depth + 1) for item in value[:MOST]]
+    return value if value is None or isinstance(value, (bool, int)) else _text(value)

@@ -1,0 +1,76 @@
+"""Carry what the rules judge by: who asks, what the role allows, what is noted for the record."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.context import Context
+from sockproxy_helpers.errors import Malformed
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_OWNED = re.compile(r"u[0-9]{1,10}-.+")
+
+
+class Facts:
+    """Hold what the root helper says of one connection.
+
+    Attributes:
+        context: the caller, and the role's rules.
+        operations: of those that matter here, the ones that the role allows.
+        seen: hashes of what the daemon said of results; a client may hand that back, and nothing else.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        who = facts["who"]
+        caller = Caller(who["uid"], who["gid"], who["pid"], who["user"], who["groups"], "")
+        rules = {name: (value, at) for name, (value, at) in facts["rules"].items()}
+        self.context = Context(rules, caller, "Grpc", facts["role"])
+        self.role_at: str = facts["at"]
+        self.operations: list[str] = facts["operations"]
+        self.request_id: str = facts["rid"]
+        self.seen: set[bytes] = set()
+
+    @property
+    def mark(self) -> str:
+        """What begins the names of this user's builds and sessions at the daemon: nobody else's can begin so."""
+        return f"u{self.context.caller.uid}-"
+
+    def see(self, value: bytes) -> None:
+        """Remember a part of a result."""
+        if len(self.seen) < 4096:
+            self.seen.add(hashlib.sha256(value).digest())
+
+    def saw(self, value: bytes) -> bool:
+        """Tell whether it is part of a result."""
+        return hashlib.sha256(value).digest() in self.seen
+
+
+class Request:
+    """Hold one call under judgement.
+
+    Attributes:
+        message: the message around the field.
+        tags: the names that the result is to have at the daemon.
+        pushes: it goes to a registry.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.context = facts, facts.context
+        self.message: Any = None
+        self.tags: list[str] = []
+        self.pushes = False
+
+    def own(self, name: str) -> str:
+        """Make a name of a build or session the caller's: whatever it is, it can only mean one of the caller's own.
+
+        Raises:
+            Malformed: no name.
+        """
+        if not _NAME.fullmatch(name):
+            raise Malformed(f"{self.context.path}: not the name of a build or session")
+        if self.context.flag("sees_all") and _OWNED.fullmatch(name):
+            return name
+        return self.facts.mark + name

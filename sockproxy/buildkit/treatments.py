@@ -1,0 +1,132 @@
+"""Do what single calls need beside the tables: the record of a build, and the cut of answers.
+
+A treatment may ask before the call goes to the daemon, change or drop its answers, and tell how it ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sockproxy.buildkit import policy
+from sockproxy.buildkit.helper import Helper
+from sockproxy.buildkit.methods import Method
+from sockproxy.buildkit.request import Request
+from sockproxy.buildkit.schema import Message, Schema
+from sockproxy_helpers.errors import Malformed
+
+_NOTED = ("filename", "target", "context", "platform", "requestid")  # of the frontend's settings: none holds a secret
+
+
+class Treatment:
+    """Pass a call as the tables have judged it."""
+
+    local = False  # the daemon is not asked
+
+    def __init__(self, schema: Schema, helper: Helper, request: Request, method: Method) -> None:
+        self._schema, self._helper, self.request, self._method = schema, helper, request, method
+
+    async def before(self, message: Message) -> None:
+        """Do what has to be done before the daemon is asked.
+
+        Raises:
+            Refused, Malformed, NotFound, Unavailable: the call may not go on.
+        """
+
+    def answer(self, message: Message) -> Message | None:
+        """Cut an answer; None drops it."""
+        return message
+
+    async def after(self, status: str) -> None:
+        """Tell how it ended, by gRPC's status."""
+
+
+class Solve(Treatment):
+    """Record a build before the daemon is asked, and what came of it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._recorded, self._image = "", ""
+
+    async def before(self, message: Message) -> None:
+        """Have names approved and the intent recorded."""
+        if not message.Ref:
+            raise Malformed("SolveRequest.Ref: a build needs a name")
+        request = self.request
+        if request.pushes or any(entry.Type == "registry" for entry in message.Cache.Exports):
+            self._demand("ImagePush")
+        noted = _noted(message.FrontendAttrs)
+        noted |= {"ref": message.Ref, "outputs": [output.Type for output in message.Exporters], "push": request.pushes}
+        reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
+        self._recorded = str(reply.get("rid", ""))
+        foreign = reply.get("foreign")
+        policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
+
+    def _demand(self, operation: str) -> None:
+        if operation not in self.request.facts.operations:
+            self.request.context.path = ""
+            raise self.request.context.refusal(f"your role does not allow {operation}")
+
+    def answer(self, message: Message) -> Message | None:
+        """Note which image it is."""
+        found = message.ExporterResponse
+        self._image = found.get("containerimage.config.digest", "") or found.get("containerimage.digest", "")
+        return message
+
+    async def after(self, status: str) -> None:
+        """Record the outcome."""
+        if self._recorded:
+            await self._helper.ask({"ask": "outcome", "rid": self._recorded, "status": status, "image": self._image})
+
+
+class Frontend(Treatment):
+    """Record what a frontend is asked for, and remember what it says of its result."""
+
+    async def before(self, message: Message) -> None:
+        """Have the intent recorded."""
+        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt)})
+
+    def answer(self, message: Message) -> Message | None:
+        """Remember what the client will hand back."""
+        for value in message.result.metadata.values():
+            self.request.facts.see(value)
+        for attestations in message.result.attestations.values():
+            for attestation in attestations.attestation:
+                for value in attestation.metadata.values():
+                    self.request.facts.see(value)
+        return message
+
+
+class History(Treatment):
+    """Show one's own builds only: those whose name begins as only the caller's can."""
+
+    def answer(self, message: Message) -> Message | None:
+        """Drop others' builds."""
+        facts = self.request.facts
+        record = message.record
+        if not record.Ref.startswith(facts.mark) and not facts.context.flag("sees_all"):
+            return None
+        record.Ref = record.Ref.removeprefix(facts.mark)
+        return message
+
+
+class Everybodys(Treatment):
+    """Keep the build cache, which has no owners, for those who see all: others see none of it and prune none."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.local = not self.request.context.flag("sees_all")
+
+
+TREATMENTS: dict[str, type[Treatment]] = {
+    "pass": Treatment,
+    "solve": Solve,
+    "frontend": Frontend,
+    "history": History,
+    "everybodys": Everybodys,
+}
+
+
+def _noted(attributes: Any) -> dict[str, object]:
+    noted: dict[str, object] = {key: attributes[key] for key in _NOTED if key in attributes}
+    contexts = [f"{key.partition(':')[2]}={value}" for key, value in attributes.items() if key.startswith("context:")]
+    return noted | ({"contexts": sorted(contexts)} if contexts else {})

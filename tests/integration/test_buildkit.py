@@ -1,0 +1,135 @@
+"""BuildKit through sockproxy: docker build, buildx and what they need; who may see and touch what of whose."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import assert_done
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy
+from tests.support.users import User, Users
+
+pytestmark = [
+    pytest.mark.daemon,
+    pytest.mark.root,
+    pytest.mark.parametrize("engine", ["26", "28"], indirect=True),
+]
+
+SIMPLE = """# syntax=docker/dockerfile:1
+FROM busybox AS one
+ARG WHO=nobody
+COPY file /file
+RUN echo "for $WHO" >/who; hostname >/host
+FROM busybox
+LABEL a=b
+COPY --from=one /file /who /host /
+CMD ["cat", "/who", "/file"]
+"""
+
+
+def folder(user: User, name: str, files: dict[str, str]) -> Path:
+    """Lay out a folder of a user's."""
+    path = user.home / name
+    for file, text in files.items():
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text(text)
+    subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", path], check=True)
+    return path
+
+
+def build(proxy: Proxy, user: User, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run docker build."""
+    return proxy.docker(user, "build", "--progress", "plain", *arguments, **options)
+
+
+def dockerfile(proxy: Proxy, user: User, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Build from a folder with nothing but a Dockerfile."""
+    return build(proxy, user, *arguments, str(folder(user, "plain", {"Dockerfile": text})))
+
+
+def test_building(proxy: Proxy, users: Users, engine: Engine) -> None:
+    context = folder(users.alice, "context", {"Dockerfile": SIMPLE, "file": "content\n"})
+    arguments = ["-t", "kit:1", "-t", "kit:2", "--build-arg", "WHO=me", "--label", "c=d", str(context)]
+    assert_done(build(proxy, users.alice, *arguments))
+    assert proxy.docker(users.alice, "run", "--rm", "kit:1").stdout == "for me\ncontent\n"
+    found = json.loads(engine.docker("inspect", "-f", "{{json .Config.Labels}}", "kit:2").stdout)
+    assert found == {"a": "b", "c": "d", "io.sockproxy.owner": str(users.alice.uid)}
+    assert_done(proxy.docker(users.alice, "rmi", "kit:1", "kit:2"))
+
+
+def test_what_is_recorded(proxy: Proxy, users: Users) -> None:
+    before = len(proxy.records())
+    text = "FROM busybox\nARG PASS\nRUN --mount=type=secret,id=s test -s /run/secrets/s\n"
+    context = folder(users.alice, "context", {"Dockerfile": text, "secret": "very-hidden"})
+    arguments = ["-t", "kit:1", "--build-arg", "PASS=hidden-too", "--secret", f"id=s,src={context / 'secret'}"]
+    assert_done(build(proxy, users.alice, *arguments, str(context)))
+    records = proxy.records()[before:]
+    intents = [one for one in records if one["ev"] == "intent" and one.get("build", {}).get("tags")]  # type: ignore[attr-defined]
+    assert [one["build"]["tags"] for one in intents] == [["kit:1"]]  # type: ignore[index]
+    assert intents[0]["who"]["uid"] == users.alice.uid  # type: ignore[index]
+    outcome = next(one for one in records if one["ev"] == "outcome" and one["rid"] == intents[0]["rid"])
+    assert outcome["out"]["grpc_status"] == "0"  # type: ignore[index]
+    image = proxy.docker(users.alice, "inspect", "-f", "{{.Id}}", "kit:1").stdout.strip()
+    assert outcome["out"]["image"] == image  # type: ignore[index]
+    assert "hidden" not in (proxy.log / "audit.jsonl").read_text()
+
+
+def test_what_a_developer_may_not(proxy: Proxy, users: Users, engine: Engine) -> None:
+    refused = {
+        ("--network", "host"): "host's network",
+        ("--allow", "security.insecure"): "may not give a build",
+        ("--cgroup-parent", "/other"): "parent cgroup",
+        ("--label", "io.sockproxy.owner=0"): "sockproxy's own",
+        ("--build-arg", "BUILDKIT_CACHE_MOUNT_NS=x"): "set by sockproxy",
+        ("--build-arg", "BUILDKIT_SYNTAX=some/frontend"): "frontend",
+    }
+    images = engine.docker("images", "-aq").stdout
+    for arguments, why in refused.items():
+        done = dockerfile(proxy, users.alice, "FROM busybox\nRUN true\n", *arguments, "-t", "not")
+        assert (done.returncode, "sockproxy: " in done.stderr, why in done.stderr) == (1, True, True), done.stderr[
+            -2000:
+        ]
+    for line in ("RUN --network=host true", "ADD http://127.0.0.1:1/x /x", "ADD https://localhost/x.git /x"):
+        done = dockerfile(proxy, users.alice, f"FROM busybox\n{line}\n", "-t", "not")
+        assert done.returncode == 1, line
+        assert "not allowed" in done.stderr or "denied by policy" in done.stderr, done.stderr[-2000:]
+    assert engine.docker("images", "-aq").stdout == images
+
+
+def test_a_viewer_may_not_build(proxy: Proxy, users: Users) -> None:
+    done = dockerfile(proxy, users.carol, "FROM busybox\n")
+    assert (done.returncode, "role viewer does not allow" in done.stderr) == (1, True), done.stderr
+
+
+def test_nobody_sees_others_builds_and_images(proxy: Proxy, users: Users) -> None:
+    text = "FROM busybox\nRUN echo alices >/alices\n"
+    assert_done(build(proxy, users.alice, "-t", "alices:1", str(folder(users.alice, "hers", {"Dockerfile": text}))))
+    for line in ("FROM alices:1", "FROM busybox\nCOPY --from=alices:1 /alices /"):
+        done = dockerfile(proxy, users.bob, f"{line}\n")
+        assert (done.returncode, "denied by policy" in done.stderr) == (1, True), done.stderr[-2000:]
+    assert_done(dockerfile(proxy, users.alice, "FROM alices:1\n"))
+    listed = [proxy.docker(user, "buildx", "history", "ls") for user in (users.alice, users.bob)]
+    if "unknown command" not in listed[0].stderr:
+        assert [" hers " in assert_done(one) for one in listed] == [True, False]
+
+
+def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
+    text = "FROM busybox\nRUN --mount=type=cache,target=/c,id={} echo $(cat /c/who) >/was; id -u; echo {} >/c/who\n"
+    for identity in ("shared", "../sockproxy-0/shared"):
+        for user in (users.alice, users.bob):
+            assert_done(dockerfile(proxy, user, text.format(identity, user.name), "-t", f"of{user.uid}"))
+            was = proxy.docker(user, "run", "--rm", f"of{user.uid}", "cat", "/was").stdout
+            assert was == "\n"
+    again = text.format("shared", "again")
+    assert_done(dockerfile(proxy, users.alice, again, "-t", "again"))
+    assert proxy.docker(users.alice, "run", "--rm", "again", "cat", "/was").stdout == f"{users.alice.name}\n"
+    once = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/uuid\n"
+    found = []
+    for user in (users.alice, users.alice, users.bob):
+        assert_done(dockerfile(proxy, user, once, "-t", f"once{user.uid}"))
+        found.append(proxy.docker(user, "run", "--rm", f"once{user.uid}", "cat", "/uuid").stdout)
+    assert found[0] == found[1] != found[2]
