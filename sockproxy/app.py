@@ -40,9 +40,18 @@ async def run() -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_obey, signals, services, stop)
+            nursery.start_soon(_say_alive)
             notify("READY=1")
             await listen.serve(listener, services, stop)
         nursery.cancel_scope.cancel()
+
+
+async def _say_alive() -> None:
+    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
+    while pause:
+        await trio.sleep(pause)
+        notify("WATCHDOG=1")
 
 
 async def _obey(signals: object, services: Services, stop: trio.Event) -> None:

@@ -23,6 +23,7 @@ def main(scope: str) -> None:
         print(f"sockproxy {scope}: this kernel has no Landlock: the helper is not confined", file=sys.stderr)
     loop.spawn(helper.listen(listener))
     loop.spawn(_obey(loop, helper, _catch_signals()))
+    loop.spawn(_say_alive(loop))
     _notify("READY=1")
     loop.run()
 
@@ -47,6 +48,14 @@ async def _obey(loop: Loop, helper: Helper, signals: tuple[socket.socket, socket
                 _reload(helper)
             elif received == signal.SIGTERM:
                 loop.stop()
+
+
+async def _say_alive(loop: Loop) -> None:
+    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
+    while pause:
+        await loop.wait({}, pause)
+        _notify("WATCHDOG=1")
 
 
 def _reload(helper: Helper) -> None:

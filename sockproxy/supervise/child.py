@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pwd
 import signal
@@ -131,6 +132,7 @@ class Child:
         """Start the process: its sockets from 3 on, nothing else of ours, no terminal, a clean environment."""
         environment = {
             **self.row.environment,
+            "WATCHDOG_USEC": f"{self.row.watchdog * 1e6:.0f}",
             "PATH": PATH,
             "LANG": "C.UTF-8",
             "NOTIFY_SOCKET": self._notify_path,
@@ -158,9 +160,9 @@ class Child:
             file.write(str(self.row.oom))
 
     async def _hear(self) -> None:
-        """Wait until the process is ready, not for ever; what else it says is dropped."""
+        """Wait until the process is ready, not for ever; then see that it stays alive. What else it says is dropped."""
         with trio.move_on_after(READY_WITHIN) as limit:
-            while not self._said_ready():
+            while not self._said(b"READY=1"):
                 await trio.lowlevel.wait_readable(self._notified)
         if limit.cancelled_caught:
             say(f"{self.row.name} was not ready within {READY_WITHIN:g} s")
@@ -170,12 +172,18 @@ class Child:
         self.ready.set()
         if self._stale:
             self.reload()
-        while True:
-            await trio.lowlevel.wait_readable(self._notified)
-            self._said_ready()
+        while not limit.cancelled_caught:
+            with trio.move_on_after(self.row.watchdog or math.inf) as limit:
+                while not self._said(b"WATCHDOG=1"):
+                    await trio.lowlevel.wait_readable(self._notified)
+        say(f"{self.row.name} has not said for {self.row.watchdog:g} s that it is alive")
+        self.kill()
 
-    def _said_ready(self) -> bool:
-        """Read one message; the kernel says who sent it: not a process before this one, or another of the user's."""
+    def _said(self, word: bytes) -> bool:
+        """Read one message and tell whether it has a word.
+
+        The kernel says who sent it: not a process before this one, or another of the user's.
+        """
         try:  # no room for descriptors that might come along
             untrusted_state, ancillary, _, _ = self._notified.recvmsg(4096, socket.CMSG_SPACE(_UCRED.size))
         except OSError:
@@ -185,7 +193,7 @@ class Child:
             for level, kind, data in ancillary
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
         ]
-        return senders == [self.pid] and b"READY=1" in untrusted_state.split(b"\n")
+        return senders == [self.pid] and word in untrusted_state.split(b"\n")
 
     async def _relay(self, output: int) -> None:
         """Pass on what the process prints, as lines that can do nothing to a terminal."""

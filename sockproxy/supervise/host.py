@@ -18,7 +18,8 @@ import subprocess
 import sys
 
 from sockproxy import paths
-from sockproxy.supervise.table import AUDIT, FRONT, SCOPES, Endpoint, Row, Settings
+from sockproxy.supervise import table
+from sockproxy.supervise.table import Endpoint, Row, Settings
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
@@ -73,15 +74,8 @@ def _gid(name: str) -> int:
 
 def folders(settings: Settings) -> None:
     """Make the folders, with exactly their owners and modes."""
-    _folder(settings.runtime_dir, 0o755, "root", "root")
-    _folder(f"{settings.runtime_dir}/helpers", 0o750, "root", FRONT)
-    _folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT)
-    _folder(f"{settings.runtime_dir}/build", 0o700, "root", "root")
-    _folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root")
-    _folder(settings.state_dir, 0o755, "root", "root")
-    for scope in SCOPES:
-        _folder(settings.state_of(scope), 0o700, "root", "root")
-    _folder(settings.log_dir, 0o750, AUDIT, AUDIT)
+    for folder in table.folders(settings):
+        _folder(*folder)
     _parents(settings.listen)
 
 

@@ -19,7 +19,7 @@ from sockproxy.policy.compile import compile_file, dump
 from sockproxy.supervise import host
 from sockproxy.supervise.child import Child, take_rights
 from sockproxy.supervise.host import Listener, UpError, say
-from sockproxy.supervise.table import AUDIT, BUILD, FRONT, GRACE, Row, Settings, table
+from sockproxy.supervise.table import GRACE, Row, Settings, accounts, table
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -52,11 +52,7 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
     """Do all that may fail before there is a process."""
     if os.path.realpath(settings.docker_socket) == os.path.realpath(settings.listen):
         raise UpError(f"{settings.listen} cannot be both the daemon's socket and the users'")
-    for name in (FRONT, AUDIT, BUILD):
-        host.account(name)
-    for row in rows:
-        host.readable(row, take_rights(row))
-    host.folders(settings)
+    ready_host(settings, rows)
     locks = [host.lock(settings.runtime_dir), host.lock(settings.state_dir)]
     policy = publish(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -64,6 +60,19 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
     if not os.path.exists(settings.docker_socket):
         say(f"warning: there is no {settings.docker_socket} yet; calls are answered with 502 until there is")
     return Supervisor(settings, rows, policy, locks)
+
+
+def ready_host(settings: Settings, rows: tuple[Row, ...]) -> None:
+    """Have the users, the folders and what else processes find; see that they will be able to start.
+
+    Raises:
+        UpError: it can't be had.
+    """
+    for name in accounts(rows):
+        host.account(name)
+    for row in rows:
+        host.readable(row, take_rights(row))
+    host.folders(settings)
 
 
 def publish(settings: Settings) -> Policy:

@@ -15,6 +15,7 @@ AUDIT = "sockproxy-audit"
 BUILD = "sockproxy-build"
 SCOPES = ("lifecycle", "network", "filesystem")
 GRACE = 12.0  # seconds for a process to end; the front lets streams end within 10
+WATCHDOG = 30.0  # seconds; a call that blocks a process for so long is a fault
 
 
 class Settings(NamedTuple):
@@ -52,6 +53,15 @@ class Endpoint(NamedTuple):
     mode: int
 
 
+class Folder(NamedTuple):
+    """Describe a folder: who owns it, and what others may."""
+
+    path: str
+    mode: int
+    user: str
+    group: str
+
+
 class Row(NamedTuple):
     """Describe a process.
 
@@ -62,6 +72,7 @@ class Row(NamedTuple):
         sockets: what is passed to it, by the name it gets (LISTEN_FDNAMES).
         reloads: on SIGHUP, when there is a new policy.
         oom: its oom_score_adj: who is killed when memory is short. -500 is what docker.service has.
+        watchdog: it says so often, in seconds, that it is alive (sd_notify(3)); 0: it does not.
     """
 
     order: int
@@ -73,6 +84,7 @@ class Row(NamedTuple):
     environment: dict[str, str]
     reloads: bool
     oom: int
+    watchdog: float = 0.0
 
 
 def table(settings: Settings) -> tuple[Row, ...]:
@@ -96,6 +108,27 @@ def table(settings: Settings) -> tuple[Row, ...]:
         helper = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         argv = (bare_python, "-I", "-S", "-B", paths.helpers_dir(), scope)
         own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
-        rows.append(Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, {**policy, **own}, True, -500))
-    rows.append(Row(2, "front", FRONT, (), front, {"docker": docker}, policy, True, 0))
+        rows.append(
+            Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, {**policy, **own}, True, -500, WATCHDOG)
+        )
+    rows.append(Row(2, "front", FRONT, (), front, {"docker": docker}, policy, True, 0, WATCHDOG))
     return tuple(rows)
+
+
+def accounts(rows: tuple[Row, ...]) -> list[str]:
+    """Name the system users that the processes need; each has a primary group of the same name."""
+    return sorted({row.user for row in rows} - {"root"})
+
+
+def folders(settings: Settings) -> tuple[Folder, ...]:
+    """Give the folders, those above others first."""
+    return (
+        Folder(settings.runtime_dir, 0o755, "root", "root"),
+        Folder(f"{settings.runtime_dir}/helpers", 0o750, "root", FRONT),
+        Folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT),
+        Folder(f"{settings.runtime_dir}/build", 0o700, "root", "root"),
+        Folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root"),
+        Folder(settings.state_dir, 0o755, "root", "root"),
+        *(Folder(settings.state_of(scope), 0o700, "root", "root") for scope in SCOPES),
+        Folder(settings.log_dir, 0o750, AUDIT, AUDIT),
+    )

@@ -14,9 +14,9 @@ from sockproxy.supervise.table import Endpoint, Row, Settings
 STUB = r"""
 import os, signal, socket, sys
 name, does = sys.argv[1:]
-def notify():
+def notify(word=b"READY=1"):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+        sock.sendto(word, os.environ["NOTIFY_SOCKET"])
 def term(*_):
     print("end", flush=True)
     raise SystemExit(0)
@@ -46,6 +46,10 @@ if does == "forks" and os.fork() == 0:
     signal.alarm(60)
     while True:
         signal.pause()
+if does == "lives":
+    interval = int(os.environ["WATCHDOG_USEC"]) / 3e6
+    signal.signal(signal.SIGALRM, lambda *_: notify(b"WATCHDOG=1"))
+    signal.setitimer(signal.ITIMER_REAL, interval, interval)
 if does == "forks":
     os.kill(os.getpid(), signal.SIGKILL)
 while True:
@@ -64,7 +68,8 @@ def main() -> int:
             endpoint = Endpoint(path, socket.SOCK_SEQPACKET, "sockproxy", 0o660)
             does = settings_of_case.get(name, "works")
             argv = (os.path.realpath(sys.executable), "-I", "-S", "-c", STUB, name, does)
-            return Row(order, name, user, (), argv, {name: endpoint}, {}, order > 0, 0)
+            watchdog = {"hangs": 0.3, "lives": 0.6}.get(does, 0.0)
+            return Row(order, name, user, (), argv, {name: endpoint}, {}, order > 0, 0, watchdog)
 
         return (
             row(0, "first", "sockproxy-audit"),

@@ -150,7 +150,7 @@ def test_each_process_has_its_own_sockets_and_no_more(up: Running, settings: Set
 
 
 def test_the_environment_is_clean(up: Running, settings: Settings) -> None:
-    added = {"PATH", "LANG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES"}
+    added = {"PATH", "LANG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC"}
     for row in table(settings):
         text = Path(f"/proc/{by_name(up, settings)[row.name]}/environ").read_text().rstrip("\0")
         names = {entry.partition("=")[0] for entry in text.split("\0")}

@@ -61,6 +61,18 @@ def test_order_of_start_and_end(up: Up, folder: Path) -> None:
     assert sockets(folder) == []
 
 
+def test_a_process_that_does_not_say_that_it_is_alive_is_started_again(up: Up) -> None:
+    running = up(second="hangs", third="lives")
+    assert running.ready()
+    running.wait_for("second has not said for 0.3 s that it is alive")
+    running.wait_for("second ended with SIGKILL: starting it again")
+    running.wait_for("second: start")
+    running.wait_for("second has not said for 0.3 s that it is alive")
+    running.wait_for("second: start")
+    assert running.end(signal.SIGTERM) == 0
+    assert "third has not said" not in "\n".join(running.said)
+
+
 def test_a_process_that_fails_at_start_ends_all(up: Up, folder: Path) -> None:
     running = up(last="fails")
     assert running.ready() == ""
