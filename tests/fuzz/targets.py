@@ -1,0 +1,173 @@
+"""What is fuzzed: one function a target, each from any bytes to nothing, or to an AssertionError.
+
+The invariant stands first in each function's docstring. An exception that is not caught there is a finding, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h11
+
+from sockproxy.api.route import route
+from sockproxy.errors import ConfigError, RequestError
+from sockproxy.http import body as http_body
+from sockproxy.http.head import find_end, parse
+from sockproxy.policy.compile import compile_text, dump
+from sockproxy_helpers import strict, wire
+from sockproxy_helpers.call import Call
+from sockproxy_helpers.chunks import Chunks
+from sockproxy_helpers.errors import Malformed, NotFound, Refused
+from sockproxy_helpers.http import Response
+from sockproxy_helpers.policy import Policy
+from tests.support.judging import OPERATIONS, judge
+
+CORPUS = Path(__file__).resolve().parents[1] / "corpus"
+SEEDS = Path(__file__).resolve().parent / "seeds"
+
+
+def head(data: bytes) -> None:
+    """A head that we take is, to h11 alone, the same request; slowly sent it is the same, too."""
+    try:
+        end = find_end(data)
+        if end is None:
+            return
+        parsed = parse(data[:end])
+    except RequestError:
+        return
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(data[:end])
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    path, _, query = request.target.partition(b"?")
+    assert (parsed.method.encode(), parsed.untrusted_path, parsed.untrusted_query) == (request.method, path, query)
+    assert [(name.encode(), value.encode()) for name, value in parsed.headers] == list(request.headers)
+    assert [find_end(data[:size]) for size in range(end)] == [None] * end
+
+
+def chunks(data: bytes) -> None:
+    """Where a chunked body ends does not depend on its pieces, and h11 finds the same end."""
+
+    def feed(pieces: list[bytes]) -> tuple[int, bool] | None:
+        scanner, taken = Chunks(), 0
+        try:
+            for piece in pieces:
+                taken += scanner.feed(memoryview(piece))
+        except ValueError:
+            return None
+        return taken, scanner.done
+
+    whole = feed([data])
+    assert feed([data[at : at + 1] for at in range(len(data))]) == whole
+    if whole is None or not whole[1]:
+        return
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
+    while not isinstance(connection.next_event(), h11.EndOfMessage):
+        pass
+    assert len(data) - len(connection.trailing_data[0]) == whole[0]
+
+
+def content(data: bytes) -> None:
+    """What is read of a chunked body does not depend on its pieces."""
+
+    def feed(pieces: list[bytes]) -> tuple[bytes, bool, bytes] | None:
+        reader = http_body.Chunked(4096)
+        try:
+            return b"".join([reader.feed(piece) for piece in pieces]), reader.done, bytes(reader.leftover)
+        except RequestError:
+            return None
+
+    assert feed([data]) == feed([data[at : at + 1] for at in range(len(data))])
+
+
+def target(data: bytes) -> None:
+    """A path is one row of the table or none, and its canonical form is that row's; a query is text or refused."""
+    method, _, rest = data.partition(b" ")
+    path, _, query = rest.partition(b"?")
+    try:
+        match = route(method.decode("latin-1"), path)
+        pairs = http_body.parse_query(query)
+    except RequestError:
+        return
+    assert all(key.isprintable() for key, _ in pairs)
+    if match.operation.method != "OPTIONS":
+        again = route(match.operation.method, match.operation.target(match.version, match.variables, []).encode())
+        assert (again.operation, again.version, again.variables) == match
+
+
+def message(data: bytes) -> None:
+    """A message to a helper is a call of its table, or breaks the framing."""
+    try:
+        untrusted_header, payload = wire.unpack(data)
+        call = Call(untrusted_header, payload, OPERATIONS)
+    except wire.WireError:
+        return
+    assert call.operation.name in OPERATIONS
+    call.operation.target(call.version, call.variables, call.query)
+
+
+def body(data: bytes) -> None:
+    """A body that the model takes is sent as JSON that says the same to every reader, and is taken again."""
+    name, _, text = data.partition(b"\n")
+    operation = OPERATIONS.get(name.decode("latin-1"))
+    if operation is None:
+        return
+    try:
+        _, built = judge(operation.name, strict.parse(text))
+    except (Refused, Malformed, NotFound):
+        return
+    sent = json.dumps(built).encode()
+    assert strict.parse(sent) == built
+    assert b"Privileged" not in sent or b'"Privileged": true' not in sent
+
+
+def response(data: bytes) -> None:
+    """A head of the daemon's is passed on as one head, with one framing."""
+    try:
+        parsed = Response(data.decode("latin-1"), "GET")
+    except ValueError:
+        return
+    formed = parsed.head("0" * 16, close=False)
+    assert formed.count(b"\r\n\r\n") == 1
+    assert formed.endswith(b"\r\n\r\n")
+    lower = formed.lower()
+    assert lower.count(b"\r\ncontent-length:") + lower.count(b"\r\ntransfer-encoding:") <= 1
+
+
+def policy(data: bytes) -> None:
+    """A policy file compiles to what the helpers load, or its error points into it."""
+    try:
+        text = dump(compile_text(data, "p.yaml"))
+    except ConfigError as error:
+        words = str(error)
+    else:
+        Policy(text)
+        return
+    assert words.startswith("p.yaml:")
+    assert words.isprintable()
+
+
+def compiled(data: bytes) -> None:
+    """A compiled policy is in its exact shape, or refused."""
+    try:
+        Policy(data)
+    except Refused:
+        return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    function.__name__: function
+    for function in (head, chunks, content, target, message, body, response, policy, compiled)
+}
+
+
+def seeds(name: str) -> list[bytes]:
+    """Give the inputs to begin with: the target's files in `seeds`, and for bodies what real clients sent."""
+    found = [path.read_bytes() for path in sorted((SEEDS / name).iterdir())]
+    if name == "body":
+        recorded = [item for path in sorted(CORPUS.glob("*.json")) for item in json.loads(path.read_text())]
+        found += [f"{item['operation']}\n{json.dumps(item['body'])}".encode() for item in recorded if item["body"]]
+    return found
