@@ -1,4 +1,4 @@
-"""The command line: `sockproxy up`, `sockproxy check`, `sockproxy explain`.
+"""The command line: `sockproxy up`, `check`, `explain`, `doctor`, `audit`.
 
 Each command imports what it needs when it runs, so that `check` and `explain` work where trio is missing and `--help`
 is quick.
@@ -11,7 +11,7 @@ import argparse
 import importlib.metadata
 import sys
 
-from sockproxy import paths
+from sockproxy import paths, review
 from sockproxy.errors import ConfigError
 
 USAGE_ERROR = 2
@@ -40,17 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="run all processes in the foreground (as root)")
-    _add_config(up)
-    up.add_argument(
-        "--docker-socket", metavar="PATH", default="/var/run/docker.sock", help="the daemon's socket (%(default)s)"
-    )
-    up.add_argument(
-        "--listen", metavar="PATH", default="/run/sockproxy/docker.sock", help="the users' socket (%(default)s)"
-    )
-    up.add_argument("--runtime-dir", metavar="PATH", default="/run/sockproxy", help="(%(default)s)")
-    up.add_argument("--state-dir", metavar="PATH", default="/var/lib/sockproxy", help="(%(default)s)")
-    up.add_argument("--log-dir", metavar="PATH", default="/var/log/sockproxy", help="(%(default)s)")
+    _add_settings(up)
     up.set_defaults(run=_up)
+
+    doctor = commands.add_parser("doctor", help="find ways around sockproxy, and what is missing on this machine")
+    _add_settings(doctor)
+    doctor.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
+    doctor.set_defaults(run=_doctor)
 
     check = commands.add_parser("check", help="check a policy file and tell what it means")
     _add_config(check)
@@ -64,7 +60,21 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("method", metavar="METHOD", help="GET, POST, ...")
     explain.add_argument("target", metavar="PATH", help="with or without a version, and with its query")
     explain.set_defaults(run=_explain)
+    review.add(commands)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument(
+        "--docker-socket", metavar="PATH", default="/var/run/docker.sock", help="the daemon's socket (%(default)s)"
+    )
+    parser.add_argument(
+        "--listen", metavar="PATH", default="/run/sockproxy/docker.sock", help="the users' socket (%(default)s)"
+    )
+    parser.add_argument("--runtime-dir", metavar="PATH", default="/run/sockproxy", help="(%(default)s)")
+    parser.add_argument("--state-dir", metavar="PATH", default="/var/lib/sockproxy", help="(%(default)s)")
+    parser.add_argument("--log-dir", metavar="PATH", default="/var/log/sockproxy", help="(%(default)s)")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +93,12 @@ def _up(options: argparse.Namespace) -> int:
     from sockproxy import supervise
 
     return supervise.main(options)  # finds the policy file itself, at each reload again
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from sockproxy import doctor
+
+    return doctor.main(options)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -10,12 +10,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import needs
 from tests.support.engines import VERSIONS, Engine, Engines
 from tests.support.proxy import Proxy, default_policy
 from tests.support.users import Users, remove_folder, shared_folder
+
+# Machines that run tests are busy, and may do several at once: an example that takes long has found nothing.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

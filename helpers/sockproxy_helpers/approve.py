@@ -41,11 +41,8 @@ class Approval:
         """Check a call, resolve what it names, and build its variables, query and body anew."""
         context = _context(decision, who, call.operation.name)
         body = strict.parse(call.body) if call.body else None
-        if context.operation == "ContainerCreate":
-            try:
-                query, body = await self._create(call.query, body, context, client, daemon)
-            except NotFound as error:  # 404 means a missing image here: the CLI would pull it and try again
-                raise Malformed(str(error)) from error
+        if context.operation == PARTED:
+            query, body = await self._create(call.query, body, context, client, daemon)
         else:
             if context.operation == "Session":
                 call.session = session.fields(call.headers, who)
@@ -65,13 +62,22 @@ class Approval:
             model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
-        query = await Resolution(self._objects, daemon, context).run({}, query, parts[self._scope])
+        query = await self._resolve(daemon, context, query, parts[self._scope])
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             if sibling == "filesystem":
                 await shares.room(daemon, context)
             part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
             parts[sibling] = await self._ask(sibling, part, client)
         return query, model.merge(parts)
+
+    async def _resolve(self, daemon: Daemon, context: Context, query: Query, part: object) -> Query:
+        """Resolve what a part of a container's configuration names."""
+        try:
+            return await Resolution(self._objects, daemon, context, PARTED).run({}, query, part)
+        except NotFound as error:
+            if context.operation != PARTED:
+                raise
+            raise Malformed(str(error)) from error  # 404 means a missing image: the CLI would pull it and try again
 
     async def _build_network(self, query: Query, client: socket.socket) -> Query:
         """Have the network helper say what network the steps of a build get, as for a container."""
@@ -107,12 +113,12 @@ class Approval:
                 raise Malformed(f"{operation} has no parts")
             context = _context(policy.decide(who, operation), who, operation)
             _, body = model.approve(self._scope, PARTED, [], header.get("body"), context)
-            await Resolution(self._objects, daemon, context, PARTED).run({}, [], body)
+            await self._resolve(daemon, context, [], body)
             if self._scope == "network" and isinstance(body, dict):
                 await bridge.prepare(self._objects, daemon, context, body, self._making)
                 references.pin(PARTED, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
-                await volumes.prepare(daemon, context, body, str(header.get("image")))
+                await volumes.prepare(daemon, context, body, str(header.get("image") or ""))
         except FAULTS as error:
             return fault(error)
         return {"body": body}

@@ -1,9 +1,9 @@
 """Learn from the kernel who is at the other end of a client's connection.
 
-SECURITY: what is decided here is decided from the kernel's own record of the peer (SO_PEERCRED: the credentials at the
-time of connect) and from the host's account database, never from a word of the front's. The front hands the sockets to
-the root helpers, so a helper first makes sure that the socket is a connection accepted from our own listener: other
-sockets have "peers" too, and root is the peer of many.
+SECURITY: what is decided here is decided from the kernel's own record of the peer (`peer.py`: the credentials at the
+time of connect, and where its process runs) and from the host's account database, never from a word of the front's. The
+front hands the sockets to the root helpers, so a helper first makes sure that the socket is a connection accepted from
+our own listener: other sockets have "peers" too, and root is the peer of many.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import grp
 import os
 import pwd
 import socket
-import struct
 import time
 
+from . import peer
 from .errors import Refused
+from .peer import Peer
 
-PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
+PEERCRED = peer.PEERCRED
 CACHE_SECONDS = 5.0  # a person put in a group gets in within seconds; a directory server is not asked for every call
 CACHE_ENTRIES = 4096
 
@@ -25,20 +26,40 @@ CACHE_ENTRIES = 4096
 # neither tells people apart, so neither is anybody.
 NOBODY = (65534, 0xFFFFFFFF)
 
+IN_CONTAINER = "the process that connected runs in a container"
+
 _accounts: dict[int, tuple[float, str, tuple[str, ...], str]] = {}
 
 
 class Caller:
     """Name the person behind a connection.
 
-    Invariant: `user` is "" for a uid that no account has; then `groups` is empty and `home` is "".
+    Invariant: `user` is "" for a uid that no account has, and where there is `trouble`; then `groups` is empty and
+    `home` is "".
+
+    Attributes:
+        peer: the process that connected; None for a caller who is only spoken of (`sockproxy explain`).
+        via: how the person is known: "peer", the kernel's word about an ordinary process of the host.
+        trouble: why the kernel's word is not enough to tell; "" when it is.
     """
 
-    __slots__ = ("gid", "groups", "home", "pid", "uid", "user")
+    __slots__ = ("gid", "groups", "home", "peer", "pid", "trouble", "uid", "user", "via")
 
     def __init__(self, uid: int, gid: int, pid: int, user: str, groups: list[str], home: str) -> None:
         self.uid, self.gid, self.pid = uid, gid, pid
         self.user, self.groups, self.home = user, groups, home
+        self.via, self.trouble = "peer", ""
+        self.peer: Peer | None = None
+
+    def record(self) -> dict[str, object]:
+        """Form what a record says of the caller, and of the process and the login behind it."""
+        found: dict[str, object] = {"uid": self.uid, "user": self.user, "gid": self.gid, "groups": self.groups}
+        found |= {"pid": self.pid, "via": self.via}
+        if self.peer:
+            login = self.peer.loginuid
+            found |= {"comm": self.peer.comm, "loginuid": login}
+            found["login"] = "" if login is None else account(login)[0]
+        return found
 
 
 def from_socket(sock: socket.socket) -> Caller:
@@ -50,9 +71,12 @@ def from_socket(sock: socket.socket) -> Caller:
     Raises:
         OSError: not a socket.
     """
-    pid, uid, gid = PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEERCRED.size))
-    user, groups, home = account(uid)
-    return Caller(uid, gid, pid, user, list(groups), home)
+    process = peer.of(sock)
+    trouble = process.trouble or (IN_CONTAINER if process.containers else "")
+    user, groups, home = ("", (), "") if trouble else account(process.uid)
+    who = Caller(process.uid, process.gid, process.pid, user, list(groups), home)
+    who.peer, who.trouble = process, trouble
+    return who
 
 
 def account(uid: int) -> tuple[str, tuple[str, ...], str]:

@@ -17,7 +17,10 @@ DEFAULT_CAPABILITIES = (
     *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
 )
 _CAPABILITY = re.compile(r"[A-Z][A-Z_]{1,30}")
-_PS_ARGS = re.compile(r"[A-Za-z0-9 ,=_-]{0,128}")  # no paths, no quotes: the daemon runs ps as root on the host
+# The daemon runs ps as root on the host, of all its processes where "-q PID" does not go with the other options, and
+# keeps the lines that have a container's process in the column under "PID". So that column is ps's own: no other is
+# called so ("rss=PID"), and none that may have spaces stands before it.
+_PS_ARGS = re.compile(r"(?:-?[AFHLSTacefjlmsuvwxy]{1,16})?(?: *-?[aex]*o *pid(?:(?:,| +-?o *)[a-z_%]{1,16}){0,32})?")
 _SYSCTL = re.compile(r"[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)+")
 _TRUE, _FALSE = ("", "1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _OWN_PROFILES = ("seccomp=builtin", "apparmor=docker-default")
@@ -116,9 +119,11 @@ def oom_kill_disable(value: bool, ctx: Context) -> bool:
 
 
 def ps_args(value: str, ctx: Context) -> str:
-    """Allow the arguments of ps that choose columns."""
+    """Allow the arguments of ps that choose columns, so that they show the container's processes only."""
     if not _PS_ARGS.fullmatch(value):
-        raise ctx.refusal("arguments of ps that could do more than choose columns (allowed: letters, digits, , = _ -)")
+        raise ctx.refusal(
+            "arguments of ps that could show the host's processes (allowed: aux, -ef, -eo pid,COLUMN,...)"
+        )
     return value
 
 

@@ -39,6 +39,11 @@ class Operation:
         self.segments = path.split("/")[1:]
 
     @property
+    def acts(self) -> bool:
+        """Whether it changes something or opens a stream into a container: its intent is on the disk before it."""
+        return self.method not in ("GET", "HEAD") or self.response == "hijack"
+
+    @property
     def variable(self) -> re.Pattern[str]:
         """The grammar of a variable in this operation's path."""
         return REFERENCE if self.tag in REFERENCE_TAGS else NAME

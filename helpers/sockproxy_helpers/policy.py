@@ -61,12 +61,15 @@ class Policy:
             document = json.loads(text.decode("ascii"), object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
             raise BadPolicy("no JSON") from error
-        top = as_map(document, "it", {"version", "source", "users", "groups", "roles"})
+        top = as_map(document, "it", {"version", "source", "users", "groups", "roles", "audit"})
         expect(type(top["version"]) is int and top["version"] == VERSION, f"version is not {VERSION}")
         self.source = as_text(top["source"], "source")
         self._roles = {role: _Role(role, value) for role, value in as_map(top["roles"], "roles").items()}
         self._users = self._bindings(top["users"], "users")
         self._groups = self._bindings(top["groups"], "groups")
+        audit = as_map(top["audit"], "audit", {"on_full", "commands"})
+        self.audit = {name: as_text(value, f"audit: {name}") for name, value in audit.items()}
+        expect(self.audit["commands"] in ("program", "all"), "audit: commands")
 
     def _bindings(self, value: object, where: str) -> dict[str, Binding]:
         bindings = {}
@@ -93,7 +96,8 @@ class Policy:
         if binding is None:
             if operation in PUBLIC:
                 return Decision(True, "", self.source, "", {})
-            return Decision(False, "", self.source, f"no binding matches {_describe(caller)}", {})
+            why = caller.trouble or f"no binding matches {_describe(caller)}"
+            return Decision(False, "", self.source, why, {})
         role = self._roles[binding[1]]
         at = role.operations.get(operation)
         if at is None:

@@ -165,7 +165,7 @@ def pin(operation: str, variables: dict[str, str], body: object) -> None:
 
 def sees(ctx: Context, item: Object, access: str) -> bool:
     """Tell whether the caller may know of an object, and do with it what `access` stands for."""
-    if item.shared and (access == "use" or (access == "join" and ctx.flag("default_bridge"))):
+    if item.shared and (access == "use" or (access == "join" and item.name == "bridge" and ctx.flag("default_bridge"))):
         return True
     return item.owner == ctx.caller.uid or ctx.flag("sees_all")
 

@@ -136,7 +136,7 @@ class Helper:
         except approve.FAULTS as error:
             return await self._refuse(record, error), b""
         try:
-            await self.recorder.intent({"ev": "intent", **record})
+            await self.recorder.intent({"ev": "intent", **record, "sync": call.operation.acts})
         except Unavailable as error:
             return approve.fault(error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
@@ -182,7 +182,7 @@ class Helper:
         """Form what every record of this call says. Query values and bodies may hold secrets: names only."""
         return {
             "rid": call.request_id,
-            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
+            "who": who.record(),
             "req": {
                 "method": call.operation.method,
                 "path": call.operation.target(call.version, call.variables, []),

@@ -9,10 +9,11 @@ import json
 
 from .context import Context
 from .daemon import Daemon
-from .errors import Malformed, Refused
+from .errors import Malformed, NotFound, Refused
 from .objects import OWNER, owner_of, parse
 from .operations import REFERENCE, quote
 from .rules import clean
+from .strict import show
 from .walk import is_zero
 
 Part = dict[str, object]
@@ -27,10 +28,10 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
 
     Raises:
         Refused: a volume of that name is somebody else's.
+        NotFound: there is no such image. The create must end here: by the time that the daemon looks there may be one,
+            and it would mount what was not checked.
     """
     implied = await _image_volumes(daemon, image)
-    if implied is None:
-        return  # no such image, so no container: the daemon will say so
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
     binds, mounts = [str(bind).split(":") for bind in host.get("Binds") or []], host.get("Mounts") or []
@@ -82,13 +83,19 @@ async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
         raise Refused("", f"the volume name {wish['Name']} is taken: choose another")
 
 
-async def _image_volumes(daemon: Daemon, image: str) -> set[str] | None:
-    """List the VOLUMEs of an image; None when it is not there."""
+async def _image_volumes(daemon: Daemon, image: str) -> set[str]:
+    """List the VOLUMEs of an image. There must be one: the daemon makes containers of nothing, too."""
     if not REFERENCE.fullmatch(image):
-        return None
+        raise Malformed(f"Image: {show(image)} is not the name of an image")
     status, answer = await daemon.request("GET", f"/images/{quote(image, '/:@')}/json")
-    config = _parse(answer).get("Config")
-    return None if status != 200 else set(config.get("Volumes") or {}) if isinstance(config, dict) else set()
+    found = _parse(answer)
+    if status != 200:
+        message = str(
+            found.get("message")
+        )  # engine 20 puts the name before it once more; a create's does not have that
+        raise NotFound(message[max(0, message.find("No such image")) :])
+    config = found.get("Config")
+    return set(config.get("Volumes") or {}) if isinstance(config, dict) else set()
 
 
 async def _destinations(daemon: Daemon, container: str) -> set[str]:

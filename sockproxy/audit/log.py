@@ -1,100 +1,122 @@
-"""Keep the file of records: JSON Lines, appended to and never cut.
+"""Keep the files of the record: JSON Lines, appended to and never cut.
 
-Standard library only. Here is the one place where lines are formed and written.
-Invariant: `seq` counts lines that are completely in the file. What a full disk or a power failure left of a line stays
-where it is, ended by a newline and followed by a `gap` record.
+Here is the one place where lines are written. A file that is large or old is closed: it gets a name of its own, and the
+next one begins with a `segment` record that says what came before, so the chain of hashes goes on.
+Invariant: `seq` counts lines that are completely in the file, `head` is the hash of the last of them. What a full disk
+or a power failure left of a line stays where it is, ended by a newline and followed by a `gap` record with its hash.
 """
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import fcntl
-import json
+import hashlib
 import mmap
 import os
 import re
 import stat
-from typing import NamedTuple
+import time
 
-NAME = "audit.jsonl"
-RESERVED = frozenset(("seq", "ts", "peer", "h"))  # the writer's own words; `h` is the chain's, of a later version
-_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-_LINE = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),.*\}')
+from sockproxy.audit import chain, segments
+from sockproxy.audit.chain import START, VERSION, Entry, encode
+from sockproxy.audit.segments import LIVE as NAME
+
+__all__ = ["NAME", "Entry", "Log", "LogError", "encode", "gap"]
+
+RESERVE = (
+    8 << 20
+)  # bytes of the disk that are ours before they are needed: an early alarm, and room for what is refused
+SEGMENT = 64 << 20  # bytes of a file before it is closed
+AGE = 86_400.0  # seconds
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: blocks beyond the file's end
+_FIRST = re.compile(rb'\{"seq":([1-9][0-9]{0,17}),"ts":"([^"]+)"')
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LogError(Exception):
     """Say why the file can't be continued."""
 
 
-class Entry(NamedTuple):
-    """Hold a record that is to be written.
-
-    Attributes:
-        record: one JSON object, encoded; not empty and without RESERVED keys.
-        uid, pid: who sent it, from the kernel.
-    """
-
-    record: bytes
-    uid: int
-    pid: int
-
-
-def encode(record: dict[str, object]) -> bytes:
-    """Encode a record in one line of ASCII, so that no byte of it can end the line or reach a reader's terminal.
-
-    Raises:
-        ValueError: a number that JSON does not have.
-    """
-    return _ENCODER.encode(record).encode("ascii")
-
-
-def gap(why: str, uid: int, pid: int) -> Entry:
+def gap(why: str, uid: int, pid: int, **more: object) -> Entry:
     """Form the record of something that should be here and is not."""
-    return Entry(encode({"v": 1, "ev": "gap", "why": why}), uid, pid)
+    return Entry(encode({"v": VERSION, "ev": "gap", "why": why, **more}), uid, pid)
 
 
 class Log:
-    """Append records to the file of a folder.
+    """Append records to the files of a folder.
 
     Attributes:
-        seq: of the last line.
+        seq, head: number and hash of the last line.
         error: why the last write failed, "" if it did not.
+        path: of the file that is written.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, segment: int = SEGMENT) -> None:
         """Open the file, and find out where it ends.
+
+        Args:
+            segment: bytes of a file before `due` says to close it.
 
         Raises:
             LogError: another writer has it, or it holds no record to go on from.
             OSError: it can't be opened.
         """
-        path = os.path.join(folder, NAME)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._fd = os.open(path, flags, 0o640)
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise LogError(f"{path} is no regular file")
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LogError(f"another audit writer has {path}") from None
+        self._folder, self._segment = folder, segment
+        self.path = os.path.join(folder, NAME)
         self.error = ""
-        self.seq, self._torn, self._unended = self._end(path)
+        self.fd = self._open(0)
+        self._torn = b""
+        self._unended = self._repair = False
+        self._reserved = self._size = os.fstat(self.fd).st_size
+        self.seq, self.head = self._end() if self._size else self._end_of_closed()
+        self._first, self._opened = self._begin()
 
-    def _end(self, path: str) -> tuple[int, bool, bool]:
-        """Give the last record's number, whether something else follows it, and whether the end is no newline."""
-        size = os.fstat(self._fd).st_size
-        if not size:
-            return 0, False, False
-        with mmap.mmap(self._fd, size, prot=mmap.PROT_READ) as content:
-            end, unended = size, content[-1] != ord("\n")
+    def _open(self, more: int) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | more
+        fd = os.open(self.path, flags, 0o640)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise LogError(f"{self.path} is no regular file")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LogError(f"another audit writer has {self.path}") from None
+        return fd
+
+    def _end(self) -> tuple[int, bytes]:
+        """Find the last whole record, and keep what else follows it."""
+        with mmap.mmap(self.fd, self._size, prot=mmap.PROT_READ) as content:
+            end, self._unended = self._size, content[-1] != ord("\n")
             while end > 0:
                 start = content.rfind(b"\n", 0, end - 1) + 1
-                if found := _LINE.fullmatch(content[start:end].removesuffix(b"\n")):
-                    return int(found[1]), unended or end < size, unended
+                if found := chain.parse(content[start:end].removesuffix(b"\n")):
+                    self._torn = content[end : self._size]
+                    self._repair = bool(self._torn) or self._unended
+                    return found
                 end = start
-            if unended and content.find(b"\n") < 0:
-                return 0, True, True  # the first record ever was torn
-        raise LogError(f"{path} holds no record to go on from: move it away, and find out who damaged it")
+            if self._unended and content.find(b"\n") < 0:  # the first record of a file was torn
+                self._torn, self._repair = content[:], True
+                return self._end_of_closed()
+        raise LogError(f"{self.path} holds no record to go on from: move it away, and find out who damaged it")
+
+    def _end_of_closed(self) -> tuple[int, bytes]:
+        """Find the last record of the newest closed file: it was closed, and the next one not begun."""
+        names = segments.closed(self._folder)
+        last = b""
+        if names:
+            with segments.open_file(self._folder, names[-1]) as file:
+                for line in file:
+                    last = line
+            if not (found := chain.parse(last.removesuffix(b"\n"))):
+                raise LogError(f"{names[-1]} does not end with a record")
+            return found
+        return 0, START
+
+    def _begin(self) -> tuple[int, float]:
+        """Read number and time of the file's first line; those of the next line if there is none."""
+        if found := _FIRST.match(os.pread(self.fd, 64, 0)):
+            return int(found[1]), datetime.datetime.fromisoformat(found[2].decode()).timestamp()
+        return self.seq + 1, time.time()
 
     def append(self, entries: list[Entry]) -> int:
         """Write entries, with one write(2).
@@ -102,20 +124,20 @@ class Log:
         Returns:
             How many of them, from the first on, are in the file; the last of these has the number `seq`.
         """
-        repair = self._torn
+        repair = self._repair
         if repair:
-            entries = [gap("a line before this one was not written to its end", os.getuid(), os.getpid()), *entries]
-        lines = self._form(entries)
-        if self._unended:
-            lines[0] = b"\n" + lines[0]
-        return max(0, self._count(lines, self._write(b"".join(lines))) - repair)
-
-    def _form(self, entries: list[Entry]) -> list[bytes]:
+            found = {"bytes": len(self._torn), "sha256": hashlib.sha256(self._torn.removesuffix(b"\n")).hexdigest()}
+            why = "a line before this one was not written to its end"
+            entries = [gap(why, os.getuid(), os.getpid(), torn=found), *entries]
+        lines, head = [], self.head
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
-        return [
-            b'{"seq":%d,"ts":"%s","peer":{"uid":%d,"pid":%d},%s\n' % (seq, now, entry.uid, entry.pid, entry.record[1:])
-            for seq, entry in enumerate(entries, self.seq + 1)
-        ]
+        for seq, entry in enumerate(entries, self.seq + 1):
+            line, head = chain.form(entry, seq, now, head)
+            lines.append((line, head))
+        data = b"".join(line for line, _ in lines)
+        if self._unended:
+            data = b"\n" + data
+        return max(0, self._count(lines, data, self._write(data)) - repair)
 
     def _write(self, data: bytes) -> int:
         """Write as much as fits and tell how much; a full tmpfs takes a part, ext4 nothing (both measured)."""
@@ -123,26 +145,74 @@ class Log:
         self.error = ""
         while view:
             try:
-                view = view[os.write(self._fd, view) :]
+                view = view[os.write(self.fd, view) :]
             except OSError as error:
                 self.error = error.strerror or "the write failed"
                 break
-        return len(data) - len(view)
+        written = len(data) - len(view)
+        self._size += written
+        return written
 
-    def _count(self, lines: list[bytes], written: int) -> int:
+    def _count(self, lines: list[tuple[bytes, bytes]], data: bytes, written: int) -> int:
         """Count the lines that are in the file. One that lacks but its newline is: the next write adds it."""
         if not written:
             return 0
-        whole = 0
-        for line in lines:
-            if written < len(line) - 1:
+        new, whole = data[:written], 0
+        rest = new.removeprefix(b"\n") if self._unended else new
+        for line, head in lines:
+            if len(rest) < len(line) - 1:
                 break
-            written -= len(line)
+            rest = rest[len(line) :]
             whole += 1
-        self.seq += whole
-        self._torn = self._unended = written != 0
+            self.seq, self.head = self.seq + 1, head
+        if whole:
+            self._torn = rest
+        else:  # the first newline ended what was torn; or it was all that the last record lacked
+            self._torn += new if self._torn else rest
+        self._unended = not new.endswith(b"\n")
+        self._repair = bool(self._torn) or self._unended
         return whole
+
+    def reserve(self) -> str:
+        """Make sure that RESERVE bytes more will fit; tell why they may not."""
+        wanted = self._size + RESERVE
+        if wanted - self._reserved < RESERVE // 2:
+            return ""
+        length = ctypes.c_int64(wanted - self._size)
+        if _libc.fallocate(self.fd, _KEEP_SIZE, ctypes.c_int64(self._size), length) < 0:
+            if (error := ctypes.get_errno()) not in (95, 38):  # EOPNOTSUPP, ENOSYS: some filesystems can't
+                return os.strerror(error)
+            status = os.fstatvfs(self.fd)
+            return "" if status.f_bavail * status.f_frsize >= RESERVE else "the disk is nearly full"
+        self._reserved = wanted
+        return ""
+
+    def due(self) -> bool:
+        """Tell whether the file is to be closed: it is large, or old."""
+        full = self._size >= self._segment or time.time() - self._opened >= AGE
+        return full and self._size > 0 and not self._repair
+
+    def rotate(self) -> str:
+        """Close the file and begin the next; give the closed one's name.
+
+        Raises:
+            OSError: it could not be; what there was goes on.
+        """
+        os.ftruncate(self.fd, self._size)  # gives back what was reserved and not used
+        os.fsync(self.fd)
+        name = segments.closed_name(self._first)
+        os.rename(self.path, os.path.join(self._folder, name))
+        fd = self._open(os.O_EXCL)
+        os.close(self.fd)
+        self.fd, self._size, self._reserved = fd, 0, 0
+        self._first, self._opened = self.seq + 1, time.time()
+        begin = {"v": VERSION, "ev": "segment", "previous": name, "last": self.seq, "head": self.head.decode()}
+        self.append([Entry(encode(begin), os.getuid(), os.getpid())])
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
+        return name
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._fd)
+        os.close(self.fd)

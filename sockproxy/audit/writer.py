@@ -2,14 +2,16 @@
 
 SECURITY: runs as the user `sockproxy-audit`, which owns the log and nothing else. Reads records from root's processes
 and from the front, which is taken to be hostile: it can add records under its own uid, which the writer takes from the
-kernel, but neither change one, nor number or date it, nor keep others from writing. Standard library only.
+kernel, but neither change one, nor number or date it, nor keep others from writing. Who may read the log may say here
+that it was read, and nothing else.
 
-An acknowledgement is a promise: the record is in the file. Who gets none, or {"error": …}, must not act.
+An acknowledgement is a promise, see `keeper`. Who gets none, or {"error": …}, must not act.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pwd
 import select
@@ -17,61 +19,91 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections import deque
 
 from sockproxy import activation
-from sockproxy.audit.log import RESERVED, Entry, Log, LogError, encode, gap
+from sockproxy.audit.chain import RESERVED
+from sockproxy.audit.keeper import ON_FULL, Keeper, Slot, pack_all
+from sockproxy.audit.log import Log, LogError
+from sockproxy.audit.seal import Sealer
 
 LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
 BURST = 64  # records taken from one connection at a time, so that none waits for a busy one
+WAITING = 1024  # records of one connection that are not acknowledged: nothing more is read from it meanwhile
 CONNECTIONS = 64  # of one uid; each process needs one
 FRONT = "sockproxy"
+OWN = ("seal", "key", "segment", "gap")
 _PEERCRED = struct.Struct("iII")
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"{text} is no number of JSON's")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 
 
 class _Client:
     """Hold a connection.
 
-    Invariant: while it has not taken its acknowledgements nothing more is read from it, so `acks` has at most BURST.
+    Invariant: `slots` are those of its records, in their order, that it was not answered. They have at most WAITING
+    and BURST entries: while there are more, or it does not take its acknowledgements, nothing is read from it.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, reader: bool) -> None:
+        self.sock, self.reader = sock, reader
         self.pid, self.uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-        self.acks: deque[bytes] = deque()
+        self.slots: deque[Slot] = deque()
         self.interest = _IN
+        self.ended = False
 
 
 class Writer:
     """Serve clients until told to stop."""
 
-    def __init__(self, listener: socket.socket, log: Log, allowed: frozenset[int]) -> None:
+    def __init__(
+        self, listener: socket.socket, keeper: Keeper, allowed: frozenset[int], readers: socket.socket | None = None
+    ) -> None:
         """Prepare to serve.
 
         Args:
             listener: a listening SOCK_SEQPACKET socket.
-            log: where the records go.
+            keeper: where the records go.
             allowed: the uids that may connect.
+            readers: where those may connect whom the socket's file lets, to say that they read the log.
         """
-        self._listener, self._log, self._allowed = listener, log, allowed
+        self._listeners = {sock.fileno(): sock for sock in (listener, readers) if sock}
+        self._readers, self._keeper, self._allowed = readers, keeper, allowed
         self._clients: dict[int, _Client] = {}
-        self._batch: list[tuple[_Client | None, Entry]] = []
-        self._ended: list[_Client] = []  # closed at the end of the turn, behind their acknowledgements
+        self._batch: list[tuple[Slot, dict[str, object], int, int]] = []
         self._epoll = select.epoll()
-        listener.setblocking(False)
-        self._epoll.register(listener, _IN)
+        for sock in self._listeners.values():
+            sock.setblocking(False)
+            self._epoll.register(sock, _IN)
+        self._epoll.register(keeper.done, _IN)
 
     def run(self, stop: socket.socket) -> None:
-        """Serve until something can be read from `stop`; what was sent before that is still written."""
+        """Serve until something can be read from `stop`; what was sent before that is still written.
+
+        What is read is the numbers of signals: SIGHUP has the policy read again.
+        """
         self._epoll.register(stop, _IN)
         stopping = False
         while not stopping:
-            stopping = stop.fileno() in self._turn(-1)
+            if stop.fileno() in self._turn(self._keeper.tick()):
+                stopping = any(number != signal.SIGHUP for number in stop.recv(64))
+                if not stopping:
+                    self._keeper.on_full = on_full()
         self._epoll.unregister(stop)
         while self._turn(0):
             pass
+        self._keeper.close()
         for client in list(self._clients.values()):
+            self._send(client)
             self._close(client)
         self._epoll.close()
 
@@ -81,27 +113,32 @@ class Writer:
         for fd, events in ready:
             client = self._clients.get(fd)
             if client is None:
-                if fd == self._listener.fileno():
-                    self._accept()
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd])
+                elif fd == self._keeper.done:
+                    self._keeper.committed()
             elif events & _OUT:
                 self._send(client)
-            else:
+            elif events & _IN:
                 self._receive(client)
+            else:
+                client.ended = True
         if self._batch:
-            self._write()
-        while self._ended:
-            self._close(self._ended.pop())
+            batch, self._batch = self._batch, []
+            self._keeper.write(batch)
+        for client in [client for client in self._clients.values() if client.slots or client.ended]:
+            self._send(client)
         return [fd for fd, _ in ready]
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock, _ = listener.accept()
         except OSError:  # it has left again
             return
         sock.setblocking(False)
-        client = _Client(sock)
+        client = _Client(sock, listener is self._readers)
         others = sum(other.uid == client.uid for other in self._clients.values())
-        if client.uid not in self._allowed or others >= CONNECTIONS:
+        if (client.uid not in self._allowed and not client.reader) or others >= CONNECTIONS:
             print(f"uid {client.uid} (pid {client.pid}) may not connect, or not so often", file=sys.stderr)
             sock.close()
             return
@@ -118,49 +155,40 @@ class Writer:
             except OSError:
                 untrusted_record, flags = b"", 0
             if not untrusted_record:
-                self._ended.append(client)
+                client.ended = True
                 return
             try:
                 if flags & socket.MSG_TRUNC:
                     raise ValueError(f"more than {LIMIT} bytes")
-                self._batch.append((client, Entry(check(untrusted_record), client.uid, client.pid)))
+                record = check(untrusted_record, client.reader)
             except (ValueError, RecursionError) as error:
                 print(f"no record from uid {client.uid} (pid {client.pid}): {error}", file=sys.stderr)
-                self._batch.append((None, gap("a message that is no record", client.uid, client.pid)))
-                self._ended.append(client)
+                client.ended = True
+                record = {"v": 1, "ev": "gap", "why": "a message that is no record"}
+            slot = Slot(record.pop("sync", False) is True)
+            self._batch.append((slot, record, client.uid, client.pid))
+            if client.ended:
                 return
-
-    def _write(self) -> None:
-        """Write the batch and acknowledge what is in the file."""
-        batch, self._batch = self._batch, []
-        written = self._log.append([entry for _, entry in batch])
-        first = self._log.seq - written + 1
-        answers = [b'{"seq":%d}' % seq for seq in range(first, first + written)]
-        if self._log.error:
-            print(f"{len(batch) - written} records not written: {self._log.error}", file=sys.stderr)
-            answers += [encode({"error": self._log.error})] * (len(batch) - written)
-        waiting = {}
-        for (client, _), answer in zip(batch, answers, strict=True):
-            if client:
-                client.acks.append(answer)
-                waiting[client.sock] = client
-        for client in waiting.values():
-            self._send(client)
+            client.slots.append(slot)
 
     def _send(self, client: _Client) -> None:
         """Send a connection its acknowledgements; while it doesn't take them, it waits, and nobody else does.
 
         The kernel keeps few for it (net.unix.max_dgram_qlen: 10), so that it must wait is no sign of bad will.
         """
+        blocked = False
         try:
-            while client.acks:
-                client.sock.send(client.acks[0])
-                client.acks.popleft()
+            while client.slots and (answer := client.slots[0].answer) is not None:
+                client.sock.send(answer)
+                client.slots.popleft()
         except BlockingIOError:
-            pass
+            blocked = True
         except OSError:
-            client.acks.clear()  # it has left, which the next read tells
-        interest = _OUT if client.acks else _IN
+            client.slots.clear()  # it has left, which the next read tells
+        if client.ended and (not client.slots or blocked):
+            self._close(client)
+            return
+        interest = _OUT if blocked else 0 if client.ended or len(client.slots) >= WAITING else _IN
         if interest != client.interest:
             client.interest = interest
             self._epoll.modify(client.sock, interest)
@@ -171,33 +199,49 @@ class Writer:
         client.sock.close()
 
 
-def check(untrusted_record: bytes) -> bytes:
-    """Take one JSON object and encode it anew.
+def check(untrusted_record: bytes, reader: bool = False) -> dict[str, object]:
+    """Take one JSON object.
 
     Raises:
-        ValueError, RecursionError: it is none, or it says what only the writer may say.
+        ValueError, RecursionError: it is none, or it says what only the writer, or another sender, may say.
     """
-    record = json.loads(untrusted_record.decode("utf-8"))
+    record = _DECODER.decode(untrusted_record.decode("utf-8"))
     if type(record) is not dict or not record:
         raise ValueError("not a JSON object with a key")
     if reserved := RESERVED & record.keys():
         raise ValueError(f"reserved: {' '.join(sorted(reserved))}")
-    return encode(record)
+    if record.get("ev") in OWN:
+        raise ValueError(f"only the writer may say {record['ev']}")
+    if reader and (record.keys() != {"v", "ev", "what"} or record["ev"] != "read" or type(record["what"]) is not str):
+        raise ValueError("not what a reader may say")
+    return record
+
+
+def on_full() -> str:
+    """Read what the policy says of a full disk; the strictest where it can't be read."""
+    try:
+        with open(os.environ["SOCKPROXY_POLICY"], "rb") as file:
+            said = json.load(file)["audit"]["on_full"]
+    except (KeyError, OSError, TypeError, ValueError):
+        said = None
+    return said if said in ON_FULL else "refuse-all"
 
 
 def main() -> None:
-    """Serve the socket named `audit` until SIGTERM."""
+    """Serve the sockets named `audit` and `readers` until SIGTERM."""
     stop, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.fileno())
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing to reload: the log is continued, never replaced
+    folder = os.environ["SOCKPROXY_LOG_DIR"]
     try:
-        log = Log(os.environ["SOCKPROXY_LOG_DIR"])
+        keeper = Keeper(Log(folder), Sealer(folder), on_full())
     except (LogError, OSError) as error:
         raise SystemExit(f"cannot write the audit log: {error}") from None
-    writer = Writer(activation.sockets()["audit"], log, frozenset((0, pwd.getpwnam(FRONT).pw_uid)))
+    threading.Thread(target=pack_all, args=(folder,), daemon=True).start()
+    passed = activation.sockets()
+    writer = Writer(passed["audit"], keeper, frozenset((0, pwd.getpwnam(FRONT).pw_uid)), passed["readers"])
     activation.notify("READY=1")
     writer.run(stop)
 

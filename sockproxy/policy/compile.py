@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from sockproxy import paths
 from sockproxy.errors import ConfigError
+from sockproxy.policy import settings
 from sockproxy.policy.document import (
     Mapping,
     Node,
@@ -60,6 +61,7 @@ class Compiled(TypedDict):
     users: dict[str, Binding]
     groups: dict[str, Binding]
     roles: dict[str, RoleDict]
+    audit: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class _Draft:
     roles: dict[str, RoleDict]
     users: dict[str, Binding]
     groups: dict[str, Binding]
+    audit: dict[str, str]
 
 
 def compile_file(file: str | None, warn: Warn = lambda _: None) -> Compiled:
@@ -90,9 +93,11 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
     built_in = paths.roles_file()
-    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}), warn)
+    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}, {}), warn)
     draft = _compile(parse(untrusted_text, source), draft, warn)
-    compiled = Compiled(version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles)
+    compiled = Compiled(
+        version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles, audit=draft.audit
+    )
     if len(dump(compiled)) > LARGEST:
         raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
     return compiled
@@ -106,8 +111,8 @@ def dump(compiled: Compiled) -> bytes:
 def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
     if document is None:
         return base
-    top = as_mapping(document, "a map with version, bindings, roles")
-    top.only(("version", "bindings", "roles"))
+    top = as_mapping(document, "a map with version, bindings, roles, audit")
+    top.only(("version", "bindings", "roles", "audit"))
     version = top.get("version")
     if version is None:
         raise top.error("no version", "version: 1")
@@ -115,9 +120,10 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
         raise version.error(f"version {version.what}", "1")
     roles, bindings = top.get("roles"), top.get("bindings")
     merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
+    audit = settings.audit(top.get("audit"))
     if bindings is None:
-        return _Draft(merged, base.users, base.groups)
-    return _Draft(merged, *_bindings(bindings, merged, warn))
+        return _Draft(merged, base.users, base.groups, audit)
+    return _Draft(merged, *_bindings(bindings, merged, warn), audit)
 
 
 class _Roles:

@@ -185,11 +185,10 @@ class Session:
     async def _refuse(self, problem: CallError) -> bool:
         """Record a refusal of the front's own, then answer."""
         head = self._head
-        who = self._caller()
         record: dict[str, object] = {
             "ev": "deny",
             "rid": self._request_id,
-            "who": {"uid": who.uid, "user": who.user, "gid": who.gid, "groups": who.groups, "pid": who.pid},
+            "who": self._caller().record(),
             "req": {"method": head.method, "path": head.untrusted_path[:PATH_LIMIT].decode("latin-1")} if head else {},
             "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")},
             "via": {"helper": "front"},

@@ -186,7 +186,7 @@ class Supervisor:
     async def _record(self, event: dict[str, object]) -> None:
         policy = {"policy": self._policy.sha256, "source": self._policy.source}
         try:
-            await self._recorder.record({**event, **policy, "listen": self._settings.listen})
+            await self._recorder.record({**event, **policy, "listen": self._settings.listen, "sync": True})
         except AuditGone as error:
             say(f"{event['ev']}: {error}")
 

@@ -99,8 +99,9 @@ def table(settings: Settings) -> tuple[Row, ...]:
     }
     writer = (python, "-I", "-m", "sockproxy.audit.writer")
     front = (python, "-I", "-m", "sockproxy.app")
-    log = {"SOCKPROXY_LOG_DIR": settings.log_dir}
-    rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit}, log, False, -500)]
+    readers = Endpoint(f"{settings.runtime_dir}/audit-readers.sock", socket.SOCK_SEQPACKET, AUDIT, 0o660)
+    log = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_POLICY": settings.policy}
+    rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit, "readers": readers}, log, True, -500)]
     build = Endpoint(f"{settings.runtime_dir}/build/build.sock", socket.SOCK_SEQPACKET, "root", 0o600)
     mediator = (python, "-I", "-m", "sockproxy.buildkit")
     rows.append(Row(1, "build-mediator", BUILD, (), mediator, {"build": build}, {}, False, 0))

@@ -177,6 +177,7 @@ def test_the_peer_is_who_connected_not_who_holds_the_socket(net: Net) -> None:
     listening = net.listen(net.path)
     os.chmod(os.path.dirname(net.path), 0o755)
     client = net.make()
+    wait, stay = os.pipe()
     if (child := os.fork()) == 0:
         try:
             # Raw, since /tmp/pytest-of-root is closed to others: the working folder is already open.
@@ -186,11 +187,15 @@ def test_the_peer_is_who_connected_not_who_holds_the_socket(net: Net) -> None:
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
             os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
             client.connect("docker.sock")
+            os.close(stay)
+            os.read(wait, 1)
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
     with listening.accept()[0] as accepted:
         who = caller.from_socket(accepted)
+    os.close(stay)
+    os.close(wait)
+    os.waitpid(child, 0)
     assert (who.uid, who.pid, who.user) == (entry.pw_uid, child, "daemon")
 
 

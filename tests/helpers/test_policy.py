@@ -49,6 +49,7 @@ DOCUMENT: dict[str, Any] = {
     "source": "p.yaml",
     "users": {"root": [1, "admin", "p.yaml:1"], "carol": [3, "viewer", "p.yaml:3"]},
     "groups": {"staff": [2, "developer", "p.yaml:2"], "guests": [4, "viewer", "p.yaml:4"]},
+    "audit": {"on_full": "refuse", "commands": "program"},
     "roles": {
         "viewer": role(10, "ContainerList"),
         "developer": role(20, "ContainerList", "ContainerCreate"),
@@ -190,6 +191,9 @@ DAMAGE = [
     damaged("users", "x", value=[1, "viewer", ""]),
     damaged("users", "x", value=[1, "viewer", "p\x1b"]),
     damaged("groups", value=None),
+    damaged("audit", value=None),
+    damaged("audit", value={"on_full": "refuse"}),
+    damaged("audit", "commands", value="none"),
     damaged("groups", "x", value=[1, "none", "p:1"]),
     damaged("roles", value=[]),
     damaged("roles", "viewer", value=[]),

@@ -221,6 +221,27 @@ def test_networks_of_all_may_be_used_and_not_removed() -> None:
             resolve("NetworkDelete", {"id": reference}, [], None, asked)
 
 
+@pytest.mark.parametrize("name", ["bridge", "host", "none"])
+def test_networks_of_all_are_joined_by_their_names_only(name: str) -> None:
+    """The rules judge names; whoever gave an ID was on the bridge that all share."""
+    asked, full = daemon(), identity(0xE0)
+    asked.remove("networks", identity(0xC0))
+    asked.network(0xE0, name, None)
+    for reference in (full, full[:12], "e0"):
+        for body in (
+            {"HostConfig": {"NetworkMode": reference}},
+            {"NetworkingConfig": {"EndpointsConfig": {reference: {}}}},
+        ):
+            with pytest.raises(Refused, match=f"may not join the network {name}, which all share"):
+                resolve("ContainerCreate", {}, [], json.loads(json.dumps(body)), asked)
+            rules = {**DEVELOPER, "default_bridge": True}
+            if name == "bridge":
+                assert full in str(resolve("ContainerCreate", {}, [], body, asked, rules))
+            else:
+                with pytest.raises(Refused):
+                    resolve("ContainerCreate", {}, [], body, asked, rules)
+
+
 @pytest.mark.parametrize("kind", ["container", "network"])
 def test_what_others_call_theirs_does_not_hide_ones_own(kind: str) -> None:
     asked = daemon()

@@ -244,11 +244,32 @@ def test_names() -> None:
             judge("ContainerCreate", {}, [("name", name)])
 
 
-def test_ps_args() -> None:
-    assert judge("ContainerTop", query=[("ps_args", "-eo pid,comm=X")])[0]
-    for text in ("$(id)", "a;b", "/etc", "x" * 129, "a\nb"):
-        with pytest.raises(Refused, match="ps"):
-            judge("ContainerTop", query=[("ps_args", text)], rules=ADMIN)
+@pytest.mark.parametrize(
+    "text",
+    ["", "aux", "-ef", "axf", "faux", "-eLf", "-eo pid,comm", "-o pid,%cpu,args", "axo pid,args", "-o pid -o args"],
+)
+def test_ps_args(text: str) -> None:
+    assert judge("ContainerTop", query=[("ps_args", text)]) == ([("ps_args", text)], None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("$(id)", "a;b", "/etc", "x" * 129, "a\nb", "--sort pid", "-p 1", "-C dockerd", "-Z", "k pid"),
+        *(
+            "-orss=PID -oargs axf",
+            "-eo pid=X",
+            "-eo pid,rss=PID",
+            "f ax -oargs,pid",
+            "-o args -o pid",
+            "-eo lstart,pid",
+        ),
+        "-o pid" + ",args" * 33,
+    ],
+)
+def test_ps_args_that_could_show_the_hosts_processes(text: str) -> None:
+    with pytest.raises(Refused, match="ps"):
+        judge("ContainerTop", query=[("ps_args", text)], rules=ADMIN)
 
 
 UPDATES: list[dict[str, object]] = [

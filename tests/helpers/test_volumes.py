@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from sockproxy_helpers import volumes
-from sockproxy_helpers.errors import Malformed, Refused, Unavailable
+from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OWNED, context
 
@@ -109,12 +110,35 @@ def test_places_that_come_from_another_container(asked: Asked) -> None:
     assert host["Mounts"] == anonymous("/var/lib/data")
 
 
-@pytest.mark.parametrize("image", ["missing", "", "-x", "a b", "None"])
-def test_without_the_image_nothing_is_made(asked: Asked, image: str) -> None:
-    """The create will fail; a volume that it left behind would be one that nobody asked for."""
-    host = {"Binds": ["new:/a", "/b"]}
-    assert prepare(asked, dict(host), image) == host
+@pytest.mark.parametrize(
+    ("image", "fault", "words"),
+    [
+        ("missing", NotFound, "No such image: missing"),
+        ("None", NotFound, "No such image: None"),
+        ("", Malformed, 'Image: "" is not the name of an image'),
+        ("-x", Malformed, "is not the name of an image"),
+        ("[::1]:5000/x", Malformed, "is not the name of an image"),
+        ("a b", Malformed, "is not the name of an image"),
+    ],
+)
+def test_without_an_image_the_call_ends(asked: Asked, image: str, fault: type[Exception], words: str) -> None:
+    """The daemon makes containers of nothing, and by the time that it looks a missing image may be there.
+
+    A volume that was left behind would be one that nobody asked for.
+    """
+    for bind in ("new:/a", "theirs:/a", "/b"):
+        with pytest.raises(fault, match=re.escape(words)):
+            prepare(asked, {"Binds": [bind]}, image)
     assert asked.made == []
+
+
+def test_an_older_engines_words_for_a_missing_image(asked: Asked) -> None:
+    class Older(Asked):
+        def _answer(self, *_: Any) -> tuple[int, object]:
+            return 404, {"message": "no such image: x: No such image: x:latest"}
+
+    with pytest.raises(NotFound, match=r"^No such image: x:latest$"):
+        prepare(Older(), image="x")
 
 
 def test_what_the_daemon_does_not_make_ends_the_call(asked: Asked) -> None:

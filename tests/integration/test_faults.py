@@ -161,7 +161,7 @@ def test_sigterm_lets_streams_end_and_then_cuts_them(
             long.chunks()
         assert 8 < time.monotonic() - begun < 14
         assert proxy.up.wait(15) == 0
-    assert [record["ev"] for record in proxy.records()][-1] == "stop"
+    assert [record["ev"] for record in proxy.records()][-2:] == ["stop", "seal"]
 
 
 def test_a_reload_counts_for_the_next_request_of_a_connection(

@@ -180,9 +180,9 @@ def test_a_shared_network_does_not_tell_who_is_on_it(people: People) -> None:
         assert b"alices-secret" in people.admin.ask("GET", f"/networks/{network}").body
 
 
-def events(who: Person, filters: object, since: int) -> tuple[int, bytes]:
-    """Read the events that were; the daemon ends the stream at `until`."""
-    target = with_filters(f"/events?since={since}&until={int(time.time()) + 1}", filters)
+def events(who: Person, filters: object, since: int, until: int) -> tuple[int, bytes]:
+    """Read the events that were; the daemon ends the stream at `until`, at once when that is over."""
+    target = with_filters(f"/events?since={since}&until={until}", filters)
     with Connection(who.proxy.listen, who.user) as connection:
         answer = connection.call("GET", target)
     return answer.status, answer.body
@@ -196,6 +196,7 @@ def test_events_tell_of_ones_own(people: People) -> None:
         belongings(who, f"{name}-2")
         who.build(f"FROM busybox\nLABEL by={name}\n", f"t={name}-image")
         who.get("POST", f"/containers/{identity}/rename?name={name}-renamed")
+    until = int(time.time()) + 1
     for filters in (
         {},
         {"type": ["container"]},
@@ -208,10 +209,10 @@ def test_events_tell_of_ones_own(people: People) -> None:
         *hostile(people.alice),
     ):
         for who in (people.bob, people.carol):
-            status, body = events(who, filters, since)
+            status, body = events(who, filters, since, until)
             assert b"alice" not in body, (filters, body)
             assert status == 200 or b"invalid filter" in body.lower(), (filters, status, body)
-    _, body = events(people.bob, {}, since)
+    _, body = events(people.bob, {}, since, until)
     assert b"bob-secret" in body
     assert b"bob-renamed" in body
-    assert b"alice-secret" in events(people.admin, {}, since)[1]
+    assert b"alice-secret" in events(people.admin, {}, since, until)[1]

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from running import BOUND, Running, ends, open_folder
 
+from sockproxy.review.verify import verify
 from sockproxy.supervise.table import Settings, table
 from tests.support import needs
 
@@ -164,6 +165,8 @@ def test_folders_and_files_have_their_owners_and_modes(up: Running, settings: Se
         f"{settings.runtime_dir}/helpers": ("root", "sockproxy", 0o40750),
         f"{settings.runtime_dir}/audit": ("root", "sockproxy", 0o40750),
         f"{settings.runtime_dir}/audit/audit.sock": ("root", "sockproxy", 0o140660),
+        f"{settings.runtime_dir}/audit-readers.sock": ("root", "sockproxy-audit", 0o140660),
+        f"{settings.log_dir}/seal.key": ("sockproxy-audit", "sockproxy-audit", 0o100600),
         f"{settings.runtime_dir}/helpers/network.sock": ("root", "sockproxy", 0o140660),
         f"{settings.runtime_dir}/notify/front": ("sockproxy", "root", 0o140200),
         settings.state_dir: ("root", "root", 0o40755),
@@ -205,7 +208,8 @@ def test_sigterm_ends_all_and_removes_the_sockets(up: Running, settings: Setting
     assert [
         path for path in Path(settings.listen).parent.rglob("*") if path.is_socket() and "daemon" not in path.name
     ] == []
-    first, *_, last = records(settings)
+    _, first, *_, last, seal = records(settings)
+    assert seal["ev"] == "seal"
     assert (first["ev"], first["source"], last["ev"]) == ("start", settings.config, "stop")
     assert {first["peer"]["pid"], last["peer"]["pid"]} == {up.pid}
 
@@ -217,7 +221,8 @@ def test_it_can_be_started_again_at_once(start: Start, settings: Settings, daemo
         assert ask(settings) == (200, b"[]")
         assert running.end(signal.SIGTERM) == 0
     events = [(record["seq"], record["ev"]) for record in records(settings)]
-    assert events == list(enumerate(["start", "intent", "outcome", "stop"] * 2, 1))
+    assert events == list(enumerate(["key", *["start", "intent", "outcome", "stop", "seal"] * 2], 1))
+    assert verify(settings.log_dir).findings == []
 
 
 def test_a_killed_one_leaves_nothing_in_the_way(start: Start, settings: Settings, daemon: None) -> None:

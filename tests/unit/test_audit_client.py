@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sockproxy.audit.client import LIMIT, Recorder
+from sockproxy.audit.keeper import Keeper
 from sockproxy.audit.log import NAME, Log
 from sockproxy.audit.writer import Writer
 from sockproxy.errors import AuditGone
@@ -42,7 +43,7 @@ def writer(runtime: Path) -> Iterator[Path]:
     listener.listen()
     log = Log(str(runtime))
     stop, stopped = socket.socketpair()
-    thread = threading.Thread(target=Writer(listener, log, frozenset((os.getuid(),))).run, args=(stopped,))
+    thread = threading.Thread(target=Writer(listener, Keeper(log), frozenset((os.getuid(),))).run, args=(stopped,))
     thread.start()
     yield runtime / NAME
     stop.send(b"x")

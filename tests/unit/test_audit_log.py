@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy.audit.log import NAME, Entry, Log, LogError, encode
+from sockproxy.audit import segments
+from sockproxy.audit.keeper import compress
+from sockproxy.audit.log import NAME, RESERVE, Entry, Log, LogError, encode
+from sockproxy.review.verify import verify
 
 
 def entry(**record: object) -> Entry:
@@ -38,6 +42,10 @@ def room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def assert_sound(folder: Path) -> None:
+    assert verify(str(folder)).findings == []
+
+
 def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
 
@@ -47,7 +55,7 @@ def test_lines_are_numbered_dated_and_say_who(tmp_path: Path) -> None:
         assert log.append([entry(ev="a"), entry(ev="b")]) == 2
         assert log.seq == 2
     first, second = lines(tmp_path)
-    assert list(first) == ["seq", "ts", "peer", "ev"]
+    assert list(first) == ["seq", "ts", "peer", "ev", "h"]
     assert (first["seq"], first["peer"], first["ev"]) == (1, {"uid": 7, "pid": 8}, "a")
     assert second["seq"] == 2
     text = str(first["ts"])
@@ -67,6 +75,7 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
         with opened(tmp_path) as log:
             log.append([entry(ev="x")])
     assert [line["seq"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert_sound(tmp_path)
 
 
 def test_text_can_neither_end_a_line_nor_reach_a_terminal(tmp_path: Path) -> None:
@@ -92,6 +101,7 @@ def test_a_torn_end_is_kept_and_named(tmp_path: Path, torn: bytes) -> None:
     assert after.startswith(before + b"\n")
     gap, last = (json.loads(line) for line in after[len(before) + 1 :].splitlines())
     assert (gap["seq"], gap["ev"], last["seq"], last["ev"]) == (2, "gap", 3, "y")
+    assert_sound(tmp_path)
 
 
 def test_a_line_that_lacks_only_its_newline_counts(tmp_path: Path) -> None:
@@ -155,3 +165,58 @@ def test_nothing_is_promised_of_what_did_not_fit(tmp_path: Path) -> None:
         names = "".join(line["ev"] for line in parsed)
         assert names.replace("gap", "") == "x" + "abc"[:written] + "z"
         assert ("gap" in names) == (room not in (0, size, 2 * size, 3 * size))
+        assert_sound(folder)
+
+
+def test_a_second_write_that_is_cut_off_is_accounted_for_too(tmp_path: Path) -> None:
+    for first, second in itertools.product((1, 40, 150), (1, 2, 60, 400)):
+        folder = tmp_path / f"{first}-{second}"
+        folder.mkdir()
+        with opened(folder) as log:
+            log.append([entry(ev="x")])
+            for room in (first, second):
+                with room_for(os.path.getsize(folder / NAME) + room):
+                    log.append([entry(ev="a"), entry(ev="b")])
+        with opened(folder) as log:
+            log.append([entry(ev="z")])
+        assert_sound(folder)
+
+
+def test_files_are_closed_and_the_chain_goes_on(tmp_path: Path) -> None:
+    for _ in range(3):
+        log = Log(str(tmp_path), segment=1000)
+        for _ in range(20):
+            log.append([entry(ev="x")])
+            if log.due():
+                log.rotate()
+        log.close()
+    names = segments.closed(str(tmp_path))
+    assert len(names) > 5
+    for name in names[:3]:
+        compress(str(tmp_path), name)
+    assert segments.closed(str(tmp_path))[:3] == [f"{name}.gz" for name in names[:3]]
+    assert_sound(tmp_path)
+    found = verify(str(tmp_path))
+    assert found.last == found.records == 60 + len(names)
+
+
+def test_a_file_that_was_closed_and_not_followed_is_gone_on_from(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append([entry(ev="x")])
+    (tmp_path / NAME).rename(tmp_path / segments.closed_name(1))
+    with opened(tmp_path) as log:
+        assert log.append([entry(ev="y")]) == 1
+        assert log.seq == 2
+    assert_sound(tmp_path)
+
+
+def test_room_is_reserved_ahead_and_given_back(tmp_path: Path) -> None:
+    with opened(tmp_path) as log:
+        log.append([entry(ev="x")])
+        assert log.reserve() == ""
+        status = (tmp_path / NAME).stat()
+        if status.st_blocks * 512 < RESERVE:
+            pytest.skip("this filesystem can't reserve")
+        assert status.st_size < 1000
+        name = log.rotate()
+        assert (tmp_path / name).stat().st_blocks * 512 < RESERVE

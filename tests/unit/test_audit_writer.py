@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sockproxy.audit import chain
+from sockproxy.audit.keeper import Keeper
 from sockproxy.audit.log import NAME, Log
 from sockproxy.audit.writer import BURST, CONNECTIONS, LIMIT, Writer
 
@@ -29,8 +31,14 @@ class Server:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self.path)
         self._listener.listen()
+        self.readers = str(folder / "readers.sock")
+        self._readers = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._readers.bind(self.readers)
+        self._readers.listen()
         self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=Writer(self._listener, self.log, allowed).run, args=(self._stopped,))
+        self.keeper = Keeper(self.log)
+        writer = Writer(self._listener, self.keeper, allowed, self._readers)
+        self._thread = threading.Thread(target=writer.run, args=(self._stopped,))
         self._running = False
 
     def start(self) -> None:
@@ -47,17 +55,18 @@ class Server:
     def close(self) -> None:
         self.stop()
         self.log.close()
-        for sock in (self._listener, self._stop, self._stopped):
+        for sock in (self._listener, self._readers, self._stop, self._stopped):
             sock.close()
 
-    def connect(self) -> socket.socket:
+    def connect(self, path: str = "") -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.settimeout(BOUND)
-        sock.connect(self.path)
+        sock.connect(path or self.path)
         return sock
 
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.folder / NAME).read_text().splitlines()]
+    def lines(self, torn: bool = False) -> list[dict[str, object]]:
+        lines = (self.folder / NAME).read_bytes().splitlines()
+        return [json.loads(line) for line in lines if not torn or chain.parse(line)]
 
 
 @pytest.fixture
@@ -106,6 +115,10 @@ MALFORMED = [
     b'{"ev":"x","ts":""}',
     b'{"ev":"x","peer":{}}',
     b'{"ev":"x","h":""}',
+    b'{"ev":"x","sig":""}',
+    b'{"ev":"seal"}',
+    b'{"ev":"key","key":""}',
+    b'{"ev":"gap"}',
     b'{"ev":NaN}',
     b'{"ev":1e999}',
     b'{"ev":"\xff"}',
@@ -185,12 +198,59 @@ def test_a_full_disk_is_no_acknowledgement(server: Server) -> None:
         assert sock.recv(100) == b'{"seq":1}'
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, ((server.folder / NAME).stat().st_size + 10, hard))
-            sock.send(b'{"ev":"y"}')
+            sock.send(b'{"ev":"y","sync":true}')
             assert json.loads(sock.recv(100)) == {"error": "File too large"}
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         sock.send(b'{"ev":"z"}')
-        assert sock.recv(100) == b'{"seq":3}'  # 2 is the gap
+        assert sock.recv(100) == b'{"seq":4}'
+    assert [line["ev"] for line in server.lines(torn=True)] == ["x", "gap", "gap", "z"]
+
+
+def test_what_must_be_on_the_disk_is_acknowledged_when_it_is(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, waited = threading.Event(), []
+
+    def wait(fd: int) -> None:
+        waited.append(fd)
+        assert release.wait(BOUND)
+
+    monkeypatch.setattr("sockproxy.audit.keeper.os.fdatasync", wait)
+    server.start()
+    with server.connect() as sock, server.connect() as other:
+        sock.send(b'{"ev":"intent","sync":true}')
+        sock.send(b'{"ev":"x"}')
+        other.send(b'{"ev":"y"}')
+        assert b"seq" in other.recv(100)  # nobody waits for the disk who need not
+        for _ in range(100):  # all of these become one job
+            other.send(b'{"ev":"intent","sync":true}')
+        sock.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+        sock.settimeout(BOUND)
+        release.set()
+        numbers = [json.loads(sock.recv(100))["seq"] for _ in range(2)]
+        assert numbers == sorted(numbers)
+        for _ in range(100):
+            assert b"seq" in other.recv(100)
+    assert len(waited) <= 4
+    assert "sync" not in server.lines()[0]
+
+
+def test_readers_may_say_what_they_read_and_nothing_else(tmp_path: Path) -> None:
+    server = Server(tmp_path, frozenset())
+    server.start()
+    try:
+        for message in (b'{"v":1,"ev":"intent","what":"x"}', b'{"v":1,"ev":"read","what":1}', b'{"ev":"read"}'):
+            with server.connect(server.readers) as sock:
+                sock.send(message)
+                assert sock.recv(100) == b""
+        with server.connect(server.readers) as sock:
+            sock.send(b'{"v":1,"ev":"read","what":"find"}')
+            assert json.loads(sock.recv(100)) == {"seq": 4}
+        assert server.lines()[-1]["what"] == "find"
+        assert server.lines()[-1]["peer"] == {"uid": os.getuid(), "pid": os.getpid()}
+    finally:
+        server.close()
 
 
 def test_what_was_sent_before_the_end_is_written(server: Server) -> None:

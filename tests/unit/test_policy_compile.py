@@ -245,12 +245,17 @@ def test_ten_thousand_bindings() -> None:
 WHO = "{user: a, role: viewer}"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
 ROLES = "one of admin, ci, developer, viewer"
-TOP = "one of version, bindings, roles"
+TOP = "one of version, bindings, roles, audit"
 BODY = "one of extends, allow, deny, " + ", ".join(RULES)
 
 MISTAKES = [
-    ("x", "p:1:1: `x`, expected a map with version, bindings, roles"),
-    ("[]", "p:1:1: a list, expected a map with version, bindings, roles"),
+    ("version: 1\naudit: {on_full: drop}", "p:2:18: unknown `drop`, expected one of refuse, refuse-all, continue"),
+    (
+        "version: 1\naudit: {on_ful: refuse}",
+        "p:2:9: unknown key `on_ful` (did you mean on_full?), expected one of on_full, commands",
+    ),
+    ("x", "p:1:1: `x`, expected a map with version, bindings, roles, audit"),
+    ("[]", "p:1:1: a list, expected a map with version, bindings, roles, audit"),
     ("roles: {}", "p:1:1: no version, expected version: 1"),
     ("version: 2", "p:1:10: version `2`, expected 1"),
     ("version: 1.0", "p:1:10: version `1.0`, expected 1"),
@@ -356,3 +361,9 @@ def test_a_policy_that_the_helpers_would_not_load(monkeypatch: pytest.MonkeyPatc
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         compile_file(f"{tmp_path}/none.yaml")
+
+
+def test_settings_of_the_record() -> None:
+    assert BUILT_IN["audit"] == {"on_full": "refuse", "commands": "program"}
+    policy = compile_text(b"version: 1\naudit: {on_full: refuse-all}", "p")
+    assert policy["audit"] == {"on_full": "refuse-all", "commands": "program"}

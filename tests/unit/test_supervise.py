@@ -30,6 +30,8 @@ def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
         mode, group = (0o660, "sockproxy")
         if endpoint.path == SETTINGS.listen:
             mode, group = (0o666, "root")
+        elif endpoint.path == "/run/s/audit-readers.sock":
+            group = "sockproxy-audit"
         elif row.name == "build-mediator":  # for root's helpers alone
             mode, group = (0o600, "root")
         assert (endpoint.mode, endpoint.group) == (mode, group)

@@ -1,0 +1,198 @@
+"""Read what the kernel tells of the process at the other end of a connection.
+
+SECURITY: `uid`, `gid` and `pid` are the kernel's record of who called connect() (SO_PEERCRED). All else is read from
+/proc while a pidfd of that very process is held, and is taken only if the process was alive after the last read: so it
+is not said of another process that got the same number. What a caller can make up:
+ - `comm`: any process names itself;
+ - `loginuid`: a process that has none (a service's, a container's) may set it once, to any number. It tells whom to ask
+   about root's doings, and never who may do something;
+ - a cgroup that is called like a container's: whoever was given a part of the tree (systemd's user@.service) can make
+   one. So `containers` are names to ask the daemon about, not yet an answer; see `origin.py`.
+What it can not: leave the cgroups of its container (they are mounted read-only in there, and moving out needs write
+access to where it would go), or be in no namespace of its own while it is in one. A process that is gone is in an
+unknown place, and so is one that /proc does not show.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import struct
+
+PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
+SO_PEERPIDFD, SO_COOKIE = 77, 57  # the same on every architecture that Docker runs on; Python has no names for them
+UNSET = 0xFFFFFFFF  # the loginuid of who never logged in
+REMEMBERED = 16_384  # connections
+READ = 8192  # bytes at a time of a file in /proc, of which most have some hundred
+# docker-ID.scope, ID, cri-containerd-ID.scope, libpod-ID.scope: what runc and crun are told to make.
+_CONTAINER = re.compile(r"(?:[a-z]{1,16}-){0,3}([0-9a-f]{64})(?:\.scope)?")
+_PROC = "/proc"
+_SHOWN = re.compile(r"[^\x21-\x7e]")
+
+GONE = "the process that connected is gone, so nobody can tell where it ran"
+HIDDEN = "/proc does not show the process that connected (another pid namespace, or a hidepid mount option)"
+FOREIGN = "the process that connected runs in a namespace that is not the host's, and in no container of the daemon's"
+
+
+class Peer:
+    """Hold what is known of a process, as of the first time that its connection was looked at.
+
+    Attributes:
+        uid, gid, pid: when it connected, as numbers of our own namespaces; pid 0 is a process outside of them.
+        loginuid: who logged in to what became this process; None for nobody.
+        cgroups: path by hierarchy ("" is that of cgroup v2).
+        containers: IDs in those paths, from the outermost inwards.
+        trouble: why nobody can tell where it runs; "" when it is known.
+    """
+
+    __slots__ = ("cgroups", "comm", "containers", "gid", "loginuid", "pid", "trouble", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid, self.uid, self.gid = pid, uid, gid
+        self.comm, self.loginuid = "", None  # type: str, int | None
+        self.cgroups: dict[str, str] = {}
+        self.containers: list[str] = []
+        self.trouble = ""
+
+
+_known: dict[int, Peer] = {}
+
+
+def of(sock: socket.socket) -> Peer:
+    """Tell who is at the other end of a connected AF_UNIX socket.
+
+    A connection has one peer for ever: what was found is remembered under the socket's cookie, which the kernel gives
+    to no other.
+
+    Raises:
+        OSError: not a socket.
+    """
+    cookie = cookie_of(sock)
+    peer = _known.get(cookie)
+    if peer is None:
+        peer = Peer(*PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEERCRED.size)))
+        _read_process(sock, peer)
+        if len(_known) >= REMEMBERED:
+            del _known[next(iter(_known))]
+        _known[cookie] = peer
+    return peer
+
+
+def cookie_of(sock: socket.socket) -> int:
+    """Give the number that the kernel has for a socket, until the next boot for this one alone."""
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
+
+
+def _read_process(sock: socket.socket, peer: Peer) -> None:
+    try:
+        pidfd = _pidfd(sock, peer.pid)
+    except OSError:
+        peer.trouble = GONE if peer.pid > 0 else HIDDEN
+        return
+    try:
+        found = _read(peer)
+        if not _is_alive(pidfd):
+            peer.trouble = GONE
+        elif not found:
+            peer.trouble = HIDDEN
+    finally:
+        os.close(pidfd)
+    if peer.trouble in (GONE, HIDDEN):  # what was read may be another's
+        peer.comm, peer.loginuid, peer.cgroups, peer.containers = "", None, {}, []
+
+
+def _pidfd(sock: socket.socket, pid: int) -> int:
+    """Hold the process that connected.
+
+    Kernels before 6.5 tell its number only. There, a process that ended before this is not known from one that got its
+    number since.
+    """
+    if pid <= 0:
+        raise ProcessLookupError
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        if isinstance(error, ProcessLookupError):
+            raise
+        return os.pidfd_open(pid)
+
+
+def _is_alive(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _read(peer: Peer) -> bool:
+    """Read what /proc tells; False when it tells nothing."""
+    try:
+        folder = os.open(f"{_PROC}/{peer.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = _lines(folder, "status")
+        peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
+        peer.cgroups = cgroups(_lines(folder, "cgroup"))
+        peer.containers = [one for one in containers(peer.cgroups) if one not in _SURROUNDINGS]
+        foreign = len(_value(status, "NSpid:\t").split()) > 1 or _lines(folder, "uid_map") != _USER_NAMESPACE
+        if foreign and not peer.containers:
+            peer.trouble = FOREIGN
+        peer.loginuid = _login(folder)
+    except (OSError, ValueError):
+        return False
+    finally:
+        os.close(folder)
+    return True
+
+
+def _lines(folder: int, name: str) -> list[str]:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        text = b""
+        while more := os.read(fd, READ):
+            text += more
+    finally:
+        os.close(fd)
+    return text.decode("utf-8", "surrogateescape").splitlines()
+
+
+def _value(lines: list[str], key: str) -> str:
+    for line in lines:
+        if line.startswith(key):
+            return line[len(key) :]
+    raise ValueError(key)
+
+
+def _login(folder: int) -> int | None:
+    try:
+        login = int("".join(_lines(folder, "loginuid")))
+    except OSError:  # a kernel without audit
+        return None
+    return None if login == UNSET else login
+
+
+def cgroups(lines: list[str]) -> dict[str, str]:
+    """Read the lines of /proc/PID/cgroup (cgroups(7)) as a path by hierarchy."""
+    parts = [line.split(":", 2) for line in lines]
+    return {hierarchy: path for _, hierarchy, path in parts}
+
+
+def containers(paths: dict[str, str]) -> list[str]:
+    """Find the IDs of containers in paths of cgroups."""
+    words = [_CONTAINER.fullmatch(word) for path in paths.values() for word in path.split("/")]
+    return list(dict.fromkeys(word[1] for word in words if word))
+
+
+def _ourselves(name: str) -> list[str]:
+    folder = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _lines(folder, name)
+    finally:
+        os.close(folder)
+
+
+# sockproxy may run in a container itself: what we share with a peer tells nothing about it.
+_SURROUNDINGS = containers(cgroups(_ourselves("cgroup")))
+_USER_NAMESPACE = _ourselves("uid_map")

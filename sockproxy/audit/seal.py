@@ -1,0 +1,122 @@
+"""Seal the chain: sign its head with a key that is replaced by each seal, and tell the system's log.
+
+A seal names the public key of the next one, and the key that made it is forgotten. So whoever breaks in can sign what
+comes from then on, and nothing that came before: that would take a key that is no more.
+The seal's hash also goes to syslog, or the journal, which may be on another machine: an anchor. Without one newer than
+a cut, nobody can tell that the end was cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from sockproxy.audit.chain import VERSION, Entry, encode
+from sockproxy.audit.segments import LIVE, closed, open_file
+
+KEY = "seal.key"
+SYSLOG = "/dev/log"
+_PRIORITY = 10 << 3 | 5  # authpriv.notice (syslog(3))
+
+
+class Sealer:
+    """Make seals.
+
+    Invariant: the key file holds the key of the next seal and the one after it, so that whenever this process dies one
+    of them is what the log's last seal names. The key of a seal that is on the disk is in neither.
+
+    Attributes:
+        fresh: there was no key: what is sealed from here on rests on a new one.
+    """
+
+    def __init__(self, folder: str, syslog: str = SYSLOG) -> None:
+        """Load the keys.
+
+        Raises:
+            OSError: the key file can't be read or written.
+        """
+        self._path, self._syslog = os.path.join(folder, KEY), syslog
+        keys = self._load()
+        self.fresh = len(keys) != 2
+        if self.fresh:
+            keys = [Ed25519PrivateKey.generate()]
+        elif _find(folder, b'"next":"%s"' % _public(keys[1])):
+            keys = keys[1:]
+        self._key = keys[0]
+        self._next = keys[1] if len(keys) == 2 else Ed25519PrivateKey.generate()
+        self._store()
+
+    def _load(self) -> list[Ed25519PrivateKey]:
+        try:
+            with open(self._path, encoding="ascii") as file:
+                stored = json.load(file)
+            return [Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)) for key in stored]
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+    def _store(self) -> None:
+        draft = f"{self._path}.new"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="ascii") as file:
+            json.dump([key.private_bytes_raw().hex() for key in (self._key, self._next)], file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, self._path)
+
+    def announcement(self) -> Entry:
+        """Form the record of a key that no seal has named, and tell the system's log of it."""
+        key = _public(self._key).decode()
+        self.tell(f"key={key}")
+        return Entry(encode({"v": VERSION, "ev": "key", "key": key}), os.getuid(), os.getpid())
+
+    def seal(self) -> Entry:
+        """Form a seal. There must not be another one before `forget`."""
+        seal = {"v": VERSION, "ev": "seal", "key": _public(self._key).decode(), "next": _public(self._next).decode()}
+        return Entry(encode(seal), os.getuid(), os.getpid(), self._sign)
+
+    def _sign(self, content: bytes) -> bytes:
+        return self._key.sign(content).hex().encode()
+
+    def forget(self, seq: int, head: bytes) -> None:
+        """Forget the key of a seal that is on the disk, and tell the system's log.
+
+        Raises:
+            OSError: the key file can't be written: the old one stays until the next time.
+        """
+        key, self._key, self._next = _public(self._key).decode(), self._next, Ed25519PrivateKey.generate()
+        self.tell(f"seal seq={seq} h={head.decode()} key={key} next={_public(self._key).decode()}")
+        self._store()
+
+    def tell(self, text: str) -> None:
+        """Say something where it outlives this machine's disk, perhaps; nobody may be listening."""
+        message = f"<{_PRIORITY}>sockproxy-audit[{os.getpid()}]: {text}".encode()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(message, self._syslog)
+
+
+def valid(key: str, signature: str, content: bytes) -> bool:
+    """Tell whether a seal was made with a key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw().hex().encode()
+
+
+def _find(folder: str, text: bytes) -> bool:
+    """Look for a text in the newest two files."""
+    for name in [LIVE, *closed(folder)[-1:]]:
+        with contextlib.suppress(FileNotFoundError), open_file(folder, name) as file:
+            if any(text in line for line in file):
+                return True
+    return False

@@ -1,0 +1,263 @@
+"""What is written when, what a full disk does, seals and their keys."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import select
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sockproxy.audit import keeper as module
+from sockproxy.audit import segments
+from sockproxy.audit.keeper import NO_ROOM, Keeper, Slot
+from sockproxy.audit.log import NAME, Log
+from sockproxy.audit.seal import KEY, Sealer
+from sockproxy.review.verify import Anchors, read_anchors, verify
+
+Open = Callable[..., "Kept"]
+
+
+class Kept:
+    """Play the writer's loop before a keeper."""
+
+    def __init__(self, folder: Path, on_full: str = "refuse", segment: int = 1 << 20) -> None:
+        self.log = Log(str(folder), segment)
+        self.keeper = Keeper(self.log, Sealer(str(folder), str(folder / "syslog")), on_full)
+
+    def write(self, *records: dict[str, object], wait: bool = True) -> list[dict[str, object] | None]:
+        slots = [Slot(bool(record.pop("sync", False))) for record in records]
+        self.keeper.write([(slot, record, 0, 1) for slot, record in zip(slots, records, strict=True)])
+        while wait and any(slot.answer is None for slot in slots):
+            assert select.select([self.keeper.done], [], [], 10)[0]
+            self.keeper.committed()
+        return [json.loads(slot.answer) if slot.answer else None for slot in slots]
+
+    def settle(self) -> None:
+        while self.keeper._committer.busy:
+            assert select.select([self.keeper.done], [], [], 10)[0]
+            self.keeper.committed()
+
+    def close(self) -> None:
+        self.keeper.close()
+        self.log.close()
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Open]:
+    opened: list[Kept] = []
+
+    def make(**options: object) -> Kept:
+        opened.append(Kept(tmp_path, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        with contextlib.suppress(OSError):
+            one.close()
+
+
+@pytest.fixture
+def syslog(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "syslog"))
+        sock.setblocking(False)
+        yield sock
+
+
+def heard(syslog: socket.socket) -> str:
+    lines = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            lines.append(syslog.recv(4096).decode())
+    return "\n".join(lines)
+
+
+def records(folder: Path) -> list[dict[str, object]]:
+    found = []
+    for line in (folder / NAME).read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+@contextlib.contextmanager
+def no_more_room(folder: Path, more: int = 0) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / NAME).stat().st_size + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_seals_come_with_number_and_time_and_tell_syslog(
+    keep: Open, tmp_path: Path, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keep()
+    monkeypatch.setattr(module, "SEAL_EVERY", 50)
+    said = ""
+    for number in range(500):
+        kept.write({"ev": "x", "n": number, "sync": number % 10 == 0})
+        if number % 100 == 0:
+            said += heard(syslog)  # the kernel keeps ten
+    kept.settle()
+    monkeypatch.setattr(module, "SEAL_WITHIN", 0.0)
+    kept.write({"ev": "x"})
+    kept.keeper.tick()
+    kept.settle()
+    seals = [record for record in records(tmp_path) if record["ev"] == "seal"]
+    assert 9 <= len(seals) <= 12
+    assert records(tmp_path)[-1]["ev"] == "seal"
+    assert [seal["key"] for seal in seals[1:]] == [seal["next"] for seal in seals[:-1]]
+    anchors = read_anchors(said + heard(syslog))
+    assert sorted(anchors.heads) == [seal["seq"] for seal in seals]
+    found = verify(str(tmp_path), anchors)
+    assert found.findings == []
+    assert (found.seals, found.matched, found.sealed) == (len(seals), len(seals), seals[-1]["seq"])
+
+
+def test_nothing_new_no_seal(keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keep()
+    monkeypatch.setattr(module, "SEAL_WITHIN", 0.0)
+    kept.write({"ev": "x"})
+    for _ in range(5):
+        kept.keeper.tick()
+        kept.settle()
+    assert [record["ev"] for record in records(tmp_path)] == ["key", "x", "seal"]
+
+
+def test_the_key_is_nobody_elses_and_goes(keep: Open, tmp_path: Path) -> None:
+    kept = keep()
+    before = (tmp_path / KEY).read_text()
+    kept.write({"ev": "x"})
+    kept.close()
+    after = (tmp_path / KEY).read_text()
+    assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
+    assert json.loads(before)[1] == json.loads(after)[0]
+    assert json.loads(before)[0] not in after
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_death_between_seal_and_key_loses_neither(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    kept = keep()
+    kept.write({"ev": "x"})
+    if not stored:
+        monkeypatch.setattr(Sealer, "forget", lambda *_: None)
+    kept.keeper._seal()
+    kept.keeper._commit()
+    kept.settle()
+    kept.log.close()
+    monkeypatch.undo()
+    kept = keep()
+    kept.write({"ev": "y"})
+    kept.close()
+    assert [record["ev"] for record in records(tmp_path)] == ["key", "x", "seal", "y", "seal"]
+    assert verify(str(tmp_path)).findings == []
+
+
+def test_a_key_that_is_lost_is_told(keep: Open, tmp_path: Path) -> None:
+    keep().close()
+    (tmp_path / KEY).unlink()
+    keep().close()
+    (finding,) = verify(str(tmp_path)).findings
+    assert (finding.word, "new key" in finding.text) == ("FORGED", True)
+    keys = frozenset(str(record["key"]) for record in records(tmp_path) if record["ev"] == "key")
+    assert verify(str(tmp_path), Anchors({}, keys)).findings == []
+
+
+@pytest.mark.parametrize(
+    ("on_full", "change", "read"), [("refuse", False, True), ("refuse-all", False, False), ("continue", True, True)]
+)
+def test_a_full_disk(keep: Open, tmp_path: Path, syslog: socket.socket, on_full: str, change: bool, read: bool) -> None:
+    kept = keep(on_full=on_full)
+    kept.write({"ev": "x"})
+    with no_more_room(tmp_path, 100):
+        for _ in range(3):
+            answers = kept.write({"ev": "intent", "sync": True}, {"ev": "intent"}, {"ev": "outcome"})
+            assert [answer is not None and "seq" in answer for answer in answers] == [
+                change,
+                read,
+                on_full != "refuse-all",
+            ]
+    assert "no room for the record" in heard(syslog)
+    kept.keeper._alarmed = -100.0
+    assert "seq" in (kept.write({"ev": "intent", "sync": True})[0] or {})
+    assert "there is room again" in heard(syslog)
+    kept.close()
+    lost = [record["lost"] for record in records(tmp_path) if "lost" in record]
+    kinds = {
+        "refuse": {"refused": 3, "intent": 3, "outcome": 3},
+        "refuse-all": {"refused": 9},
+        "continue": {"intent": 6, "outcome": 3},
+    }
+    assert lost == [kinds[on_full]]
+    found = verify(str(tmp_path))
+    assert (found.findings, found.lost) == ([], 9)
+
+
+def test_refusals_are_written_into_what_was_reserved(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keep()
+    kept.write({"ev": "x"})
+    monkeypatch.setattr(Log, "reserve", lambda _: "No space left on device")
+    answers = kept.write({"ev": "intent", "rid": "a", "sync": True}, {"ev": "intent", "rid": "b"})
+    assert answers[0] == {"error": NO_ROOM}
+    assert answers[1] == {"seq": 4}
+    denied = next(record for record in records(tmp_path) if record.get("rid") == "a")
+    assert (denied["ev"], denied["error"]) == ("deny", NO_ROOM)
+
+
+def test_a_disk_that_fails_is_no_acknowledgement(keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keep()
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module.os, "fdatasync", fail)
+    assert kept.write({"ev": "intent", "sync": True}) == [{"error": "Input/output error"}]
+    monkeypatch.undo()
+    assert "seq" in (kept.write({"ev": "intent", "sync": True})[0] or {}) or kept.keeper._alarmed
+    kept.keeper._alarmed = -100.0
+    assert "seq" in (kept.write({"ev": "intent", "sync": True})[0] or {})
+    kept.close()
+    assert any("the disk failed" in str(record.get("why")) for record in records(tmp_path))
+    assert verify(str(tmp_path)).findings == []
+
+
+def test_files_are_closed_by_size_and_end_with_a_seal(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "compress", lambda *_: None)
+    kept = keep(segment=5000)
+    for number in range(200):
+        kept.write({"ev": "x", "n": number, "sync": True})
+    kept.close()
+    names = segments.closed(str(tmp_path))
+    assert len(names) >= 5
+    for name in names:
+        assert json.loads((tmp_path / name).read_bytes().splitlines()[-1])["ev"] == "seal"
+    found = verify(str(tmp_path))
+    assert found.findings == []
+    assert found.last - found.sealed == 0
+    assert os.listdir(tmp_path)
+
+
+def test_files_are_closed_by_age(keep: Open, tmp_path: Path) -> None:
+    kept = keep()
+    kept.write({"ev": "x"})
+    kept.settle()
+    kept.log._opened -= 90_000
+    kept.keeper.tick()
+    assert len(segments.closed(str(tmp_path))) == 1
+    assert [record["ev"] for record in records(tmp_path)] == ["segment"]
