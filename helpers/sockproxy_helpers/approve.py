@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import bridge, model, references, session, shares, strict, volumes, wire
+from . import bridge, model, references, routes, session, shares, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
@@ -51,6 +51,8 @@ class Approval:
             references.pin(context.operation, call.variables, body)
             if context.operation == "ImageBuild":
                 query = await self._build_network(query, client)
+            elif context.operation == "NetworkCreate":
+                await routes.judge(daemon, context, body)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
     async def _create(

@@ -11,10 +11,15 @@ from collections.abc import Callable
 
 from .context import Context
 from .errors import Malformed
+from .strict import show
 from .walk import is_zero
 
 NANO = 1_000_000_000
 PERIOD = 100_000  # microseconds: the kernel's default period of the CPU quota
+ULIMITS = (
+    *("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rttime"),
+    *("sigpending", "stack"),
+)
 Judge = Callable[[int | None, Context], int | None]
 
 
@@ -50,6 +55,17 @@ pids = _within("pids", "pids")
 pids_or_limit = _or_limit("pids", pids)
 cpus = _within("cpus", "nano CPUs", NANO)
 shm_size = _within("memory", "shared memory")
+
+
+def ulimits(value: list[dict[str, object]], ctx: Context) -> list[dict[str, object]]:
+    """Allow all limits of a process but the one that is a right: realtime threads go before all others of the host."""
+    for index, item in enumerate(value):
+        name = str(item.get("Name", "")).lower()  # the daemon takes any case
+        if name not in ULIMITS and not ctx.flag("privileged"):
+            raise ctx.refusal(
+                f"may not set {show(name)} (allowed: {', '.join(ULIMITS)})", "privileged", f"[{index}].Name"
+            )
+    return value
 
 
 def memory_swap(value: int, ctx: Context) -> int | None:

@@ -119,6 +119,7 @@ RULES: Rules = {
     "shm_size": bounds.shm_size,
     "swept": rules.swept,
     "storage_opt": mounts.storage_opt,
+    "ulimits": bounds.ulimits,
     "volume_driver": only(("", "local"), "driver_options", "choose this volume driver"),
     "volume_name": volume_name,
     "working_dir": rules.working_dir,

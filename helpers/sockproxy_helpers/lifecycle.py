@@ -164,6 +164,7 @@ RULES: Rules = {
     "shm_size": bounds.shm_size,
     "sysctls": sysctls,
     "userns_mode": rules.namespace("user", ("",)),
+    "ulimits": bounds.ulimits,
     "uts_mode": rules.namespace("uts", ("",)),
     "working_dir": rules.working_dir,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -270,6 +271,22 @@ def test_ps_args(text: str) -> None:
 def test_ps_args_that_could_show_the_hosts_processes(text: str) -> None:
     with pytest.raises(Refused, match="ps"):
         judge("ContainerTop", query=[("ps_args", text)], rules=ADMIN)
+
+
+@pytest.mark.parametrize("name", ["rtprio", "RTPRIO", "other", ""])
+def test_a_limit_that_is_a_right(name: str) -> None:
+    """Realtime threads are not bound by the CPU quota, and run before all others of the host."""
+    limits = [{"Name": "nofile", "Soft": 1, "Hard": 2}, {"Name": name, "Soft": 99, "Hard": 99}]
+    query = [("ulimits", json.dumps(limits))]
+    for judged in (
+        lambda rules: create({"Ulimits": limits}, rules),
+        lambda rules: judge("ContainerUpdate", {"Ulimits": limits}, rules=rules),
+        lambda rules: judge("ImageBuild", None, query, rules=rules),
+    ):
+        with pytest.raises(Refused, match=r"limits\[1\]\.Name: role developer may not set .*allowed: as, ") as refusal:
+            judged(DEVELOPER)
+        assert refusal.value.rule == "privileged"
+        judged(ADMIN)
 
 
 UPDATES: list[dict[str, object]] = [

@@ -1,0 +1,85 @@
+"""Keep users' networks off the addresses that the host reaches by a route of its own.
+
+The daemon looks at routes only where it chooses a range by itself. One that is asked for may lie within the host's own
+network, and takes the host's traffic to it: the longer prefix wins.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from .context import Context
+from .daemon import Daemon
+from .errors import Unavailable
+
+PROC = "/proc"
+_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
+Range = tuple[int, int, int]  # family, first address, prefix
+
+
+async def judge(daemon: Daemon, ctx: Context, body: object) -> None:
+    """Make sure that no range of a NetworkCreate, as the model has built it, is routed elsewhere.
+
+    Raises:
+        Refused: the host has a route to a part of it.
+    """
+    ipam = body.get("IPAM") if isinstance(body, dict) else None
+    configs = (ipam.get("Config") if isinstance(ipam, dict) else None) or []
+    wanted = {index: str(config["Subnet"]) for index, config in enumerate(configs) if config.get("Subnet")}
+    if not wanted or ctx.flag("driver_options"):
+        return
+    routes = _read(_peer(await daemon.open()))
+    for index, text in wanted.items():
+        for route in routes:
+            if _overlap(_parse(text), route):
+                ctx.path = f"IPAM.Config[{index}].Subnet"
+                allowed = "(allowed: private ranges that it has no route to, or none given)"
+                raise ctx.refusal(
+                    f"may not take {text}: the host has a route to {_show(route)} {allowed}", "driver_options"
+                )
+
+
+def _peer(sock: socket.socket) -> int:
+    """Tell who listens at the other end: the daemon may have a network namespace of its own (unix(7), SO_PEERCRED)."""
+    pid: int = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+    return pid
+
+
+def _read(pid: int) -> list[Range]:
+    """Read the routes of a process' network namespace but the default ones (proc(5), /proc/net/route).
+
+    Raises:
+        Unavailable: it is gone.
+    """
+    try:
+        with open(f"{PROC}/{pid}/net/route", encoding="ascii") as file:
+            rows = [line.split() for line in file.readlines()[1:]]
+        with open(f"{PROC}/{pid}/net/ipv6_route", encoding="ascii") as file:
+            rows6 = [line.split() for line in file]
+    except FileNotFoundError as error:  # also a kernel without IPv6: no route can be told from none
+        if not error.filename.endswith("ipv6_route"):
+            raise Unavailable("the host's routes can't be read") from error
+        rows6 = []
+    found = []
+    for row in rows:
+        destination, mask = (socket.ntohl(int(row[column], 16)) for column in (1, 7))
+        found.append((socket.AF_INET, destination, mask.bit_count()))
+    found += [(socket.AF_INET6, int(row[0], 16), int(row[1], 16)) for row in rows6]
+    return [route for route in found if route[2]]
+
+
+def _parse(text: str) -> Range:
+    address, _, prefix = text.partition("/")  # as the rule `subnet` has checked
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, int.from_bytes(socket.inet_pton(family, address), "big"), int(prefix)
+
+
+def _overlap(one: Range, other: Range) -> bool:
+    bits = (32 if one[0] == socket.AF_INET else 128) - min(one[2], other[2])
+    return one[0] == other[0] and one[1] >> bits == other[1] >> bits
+
+
+def _show(route: Range) -> str:
+    size = 4 if route[0] == socket.AF_INET else 16
+    return f"{socket.inet_ntop(route[0], route[1].to_bytes(size, 'big'))}/{route[2]}"
