@@ -126,7 +126,7 @@ class Root(Person):
         host, networks = found["HostConfig"], found["NetworkSettings"]["Networks"]
         state = {key: found["State"][key] for key in ("Status", "StartedAt", "Pid")}
         changes = sorted(change["Path"] for change in self.get("GET", f"/containers/{identity}/changes") or [])
-        limits = host["RestartPolicy"], host["Memory"], host["CpuShares"]
+        limits = [host[key] for key in ("RestartPolicy", "Memory", "CpuShares", "CpuQuota", "PidsLimit")]
         return found["Name"], state, limits, sorted(networks), found["RestartCount"], changes
 
     def clean(self) -> None:
