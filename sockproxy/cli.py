@@ -43,6 +43,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(up)
     up.set_defaults(run=_up)
 
+    units = commands.add_parser("units", help="write systemd units, sysusers.d and tmpfiles.d for all processes")
+    _add_settings(units)
+    units.add_argument("--output", metavar="DIR", help="write files there; else all of them to standard output")
+    units.set_defaults(run=_units)
+
+    step = commands.add_parser("unit-step")  # for the units: what is no process of its own
+    _add_settings(step)
+    step.add_argument("step", choices=("prepare", "started", "reload", "stopping"))
+    step.set_defaults(run=_step)
+
     doctor = commands.add_parser("doctor", help="find ways around sockproxy, and what is missing on this machine")
     _add_settings(doctor)
     doctor.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
@@ -93,6 +103,18 @@ def _up(options: argparse.Namespace) -> int:
     from sockproxy import supervise
 
     return supervise.main(options)  # finds the policy file itself, at each reload again
+
+
+def _units(options: argparse.Namespace) -> int:
+    from sockproxy.supervise import units
+
+    return units.main(options)
+
+
+def _step(options: argparse.Namespace) -> int:
+    from sockproxy.supervise import steps
+
+    return steps.main(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -96,6 +96,28 @@ def publish(settings: Settings) -> Policy:
     return policy
 
 
+def published(settings: Settings) -> Policy:
+    """Load the policy that is in force.
+
+    Raises:
+        UpError, OSError: there is none, or it was damaged.
+    """
+    with open(settings.policy, "rb") as file:
+        try:
+            return Policy(file.read())
+        except Refused as error:
+            raise UpError(f"{settings.policy}: {error}") from error
+
+
+async def record(recorder: Recorder, settings: Settings, policy: Policy, event: dict[str, object]) -> None:
+    """Put an event of the whole on the record, with the policy in force; say so when that can't be."""
+    known = {"policy": policy.sha256, "source": policy.source, "listen": settings.listen, "sync": True}
+    try:
+        await recorder.record({**event, **known})
+    except AuditGone as error:
+        say(f"{event['ev']}: {error}")
+
+
 class Supervisor:
     """Keep the processes of the table."""
 
@@ -184,11 +206,7 @@ class Supervisor:
         return {"ev": "policy", "verdict": "loaded"}
 
     async def _record(self, event: dict[str, object]) -> None:
-        policy = {"policy": self._policy.sha256, "source": self._policy.source}
-        try:
-            await self._recorder.record({**event, **policy, "listen": self._settings.listen, "sync": True})
-        except AuditGone as error:
-            say(f"{event['ev']}: {error}")
+        await record(self._recorder, self._settings, self._policy, event)
 
     async def _end(self) -> None:
         """End the processes in reverse order; nobody new gets in, what is under way may end within GRACE."""
