@@ -191,6 +191,13 @@ def returned(value: dict[str, bytes], request: Request) -> dict[str, bytes]:
     return value
 
 
+def own_content(value: str, request: Request) -> str:
+    """Let a client read what the history of its own builds has named to it, on this connection."""
+    if not request.facts.saw(value.encode()) and not request.context.flag("sees_all"):
+        raise request.context.refusal(f"{show(value)} is not of a build of yours")
+    return value
+
+
 def sent_details(value: list[object], request: Request) -> list[object]:
     """Leave out the details of a client's own error: the daemon has no use for them."""
     return []
@@ -216,8 +223,10 @@ def _fits(pattern: str, key: str) -> bool:
 
 def _load() -> dict[str, list[tuple[str, str]]]:
     table: dict[str, list[tuple[str, str]]] = {}
-    for name, pattern, rule in rows("attributes"):
-        table.setdefault(name, []).append((pattern, rule))
+    for names, pattern, rule in rows("attributes"):
+        group, _, types = names.partition(":")
+        for name in [f"{group}:{kind}" for kind in types.split("|")] if types else [group]:
+            table.setdefault(name, []).append((pattern, rule))
     return table
 
 
@@ -227,6 +236,6 @@ RULES: dict[str, Rule] = {
     for function in (
         own_ref, own_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_imports, cache,
         cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, network, scanner, entitlements,
-        returned, sent_details,
+        returned, own_content, sent_details,
     )
 }  # fmt: skip

@@ -100,12 +100,18 @@ class History(Treatment):
     """Show one's own builds only: those whose name begins as only the caller's can."""
 
     def answer(self, message: Message) -> Message | None:
-        """Drop others' builds."""
+        """Drop others' builds; remember what is to be read of one's own."""
         facts = self.request.facts
         record = message.record
         if not record.Ref.startswith(facts.mark) and not facts.context.flag("sees_all"):
             return None
         record.Ref = record.Ref.removeprefix(facts.mark)
+        results = [record.Result, *record.Results.values()]
+        named = [record.logs, record.trace, record.externalError]
+        for result in results:
+            named += [result.ResultDeprecated, *result.Attestations, *result.Results.values()]
+        for descriptor in named:
+            facts.see(descriptor.digest.encode())
         return message
 
 

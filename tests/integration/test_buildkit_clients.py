@@ -1,0 +1,112 @@
+"""What buildx 0.13 and 0.29, compose 2.26 and 2.40 do with BuildKit, from one engine through sockproxy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_buildkit import folder
+from tests.support import engines
+from tests.support.cli import MEBIBYTE, Running, assert_done, handlers, write_random
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy, eventually
+from tests.support.users import User, Users
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root, pytest.mark.parametrize("version", engines.CLIENTS)]
+
+OUTPUT = """FROM busybox AS build
+COPY --from=other /word /word
+RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && cat /word >/out
+FROM scratch
+COPY --from=build /out /out
+"""
+
+
+def environment(proxy: Proxy, user: User, version: str) -> dict[str, str]:
+    """Give a user's environment with the docker CLI and the plugins of a version."""
+    config, client = user.home / f".docker{version}", engines.client(version)
+    if not config.exists():
+        (config / "cli-plugins").mkdir(parents=True)
+        for plugin in client.plugins.iterdir():
+            (config / "cli-plugins" / plugin.name).symlink_to(plugin)
+        subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", config], check=True)
+    path = f"{client.docker.parent}:/usr/local/bin:/usr/bin:/bin"
+    return proxy.environment(user) | {"DOCKER_CONFIG": str(config), "PATH": path}
+
+
+def test_outputs_contexts_and_ssh(proxy28: Proxy, users: Users, version: str) -> None:
+    alice = users.alice
+    context = folder(alice, "outputs", {"Dockerfile": OUTPUT, "other/word": "the word\n"})
+    env = environment(proxy28, alice, version)
+    agent = alice.home / f"agent{version}"
+    with socket.socket(socket.AF_UNIX) as listener:  # an agent that is never asked for a key
+        listener.bind(str(agent))
+        os.chown(agent, alice.uid, alice.gid)
+        listener.listen()
+        for output in ("type=local,dest=local", "type=tar,dest=out.tar"):
+            words = ["buildx", "build", "--ssh", f"default={agent}", "--build-context", "other=outputs/other"]
+            assert_done(proxy28.docker(alice, *words, "--output", output, str(context), env=env))
+        assert (alice.home / "local" / "out").read_text() == "the word\n"
+        assert (alice.home / "local" / "out").stat().st_uid == alice.uid
+        with tarfile.open(alice.home / "out.tar") as tar:
+            assert tar.getnames() == ["out"]
+
+
+def test_from_a_pipe_by_name_and_with_the_cache_of_an_image(proxy28: Proxy, users: Users, version: str) -> None:
+    alice, env = users.alice, environment(proxy28, users.alice, version)
+    text = f"FROM busybox\nRUN echo {version} >/version\n"
+    first = ["build", "-t", f"cached:{version}", "--build-arg", "BUILDKIT_INLINE_CACHE=1", "-"]
+    assert_done(proxy28.docker(alice, *first, env=env, input=text))
+    second = ["build", "--progress=plain", "--cache-from", f"cached:{version}", "-t", "again", "-"]
+    assert "CACHED" in proxy28.docker(alice, *second, env=env, input=text).stderr
+    context = folder(alice, "piped", {"Dockerfile": text, "f": "x"})
+    tar = subprocess.run(["tar", "-C", context, "-c", "."], capture_output=True, check=True).stdout
+    done = proxy28.docker(alice, "build", "-q", "-", env=env, input=tar, text=False)
+    assert done.returncode == 0, done.stderr  # type: ignore[comparison-overlap]
+
+
+def test_compose_builds(proxy28: Proxy, users: Users, version: str) -> None:
+    alice, env = users.alice, environment(proxy28, users.alice, version)
+    project = f"name: kit{version}\nservices:\n  web: {{build: .}}\n  two: {{build: {{context: ., target: two}}}}\n"
+    text = "FROM busybox AS one\nRUN echo one >/a\nFROM one AS two\nRUN echo two >/b\n"
+    context = folder(alice, f"compose{version}", {"compose.yaml": project, "Dockerfile": text})
+    assert_done(proxy28.docker(alice, "compose", "build", env=env, cwd=context))
+    for service in ("web", "two"):
+        done = proxy28.docker(alice, "run", "--rm", f"kit{version}-{service}", "cat", "/a", "/b")
+        assert done.stdout == "one\ntwo\n"
+
+
+def test_a_build_that_is_cancelled_ends_at_the_daemon(
+    proxy28: Proxy, users: Users, engine28: Engine, version: str
+) -> None:
+    alice = users.alice
+    context = folder(alice, "sleeping", {"Dockerfile": f"FROM busybox\nRUN echo slee''ping; sleep 77{version}\n"})
+    arguments = ["build", "--progress", "plain", "--no-cache", str(context)]
+    env = environment(proxy28, alice, version)
+    with Running(proxy28, alice, *arguments, env=env, together=True) as building:
+        building.out.until(" sleeping\n")
+        assert sleeping(version)
+        building.process.send_signal(signal.SIGKILL)
+        eventually(lambda: not sleeping(version), "the step ended")
+    eventually(lambda: not handlers(engine28, "grpc"), "the daemon's connections ended")
+
+
+def sleeping(version: str) -> bool:
+    """Tell whether the build's step runs."""
+    return not subprocess.run(["pgrep", "-fx", f"sleep 77{version}"], capture_output=True).returncode
+
+
+def test_a_large_context(proxy28: Proxy, users: Users, version: str) -> None:
+    alice = users.alice
+    context = folder(alice, "large", {"Dockerfile": "FROM busybox\nCOPY big /\nRUN md5sum big >/sum\n"})
+    write_random(Path(context, "big"), 40 * MEBIBYTE, alice)
+    env = environment(proxy28, alice, version)
+    assert_done(proxy28.docker(alice, "build", "-t", "large", str(context), env=env))
+    expected = subprocess.run(["md5sum", context / "big"], capture_output=True, text=True).stdout.split()[0]
+    assert proxy28.docker(alice, "run", "--rm", "large", "cat", "/sum").stdout.split()[0] == expected
