@@ -19,6 +19,7 @@ from .loop import IN, Lock, Loop
 from .objects import Objects
 from .policy import Decision, Policy
 from .references import Resolution
+from .statement import Statement
 
 Fault = Refused | Malformed | NotFound | Unavailable
 FAULTS = (Refused, Malformed, NotFound, Unavailable)
@@ -36,27 +37,34 @@ class Approval:
         self._making = Lock(loop)
 
     async def call(
-        self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon
+        self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon, statement: Statement
     ) -> tuple[Query, bytes | None]:
-        """Check a call, resolve what it names, and build its variables, query and body anew."""
+        """Check a call, resolve what it names, and build its variables, query and body anew.
+
+        The intent is on the record when this returns, and before anything is made by the way.
+        """
         context = _context(decision, who, call.operation.name)
+        statement.objects = context.found
         body = strict.parse(call.body) if call.body else None
+        statement.asked(body)
         if context.operation == PARTED:
-            query, body = await self._create(call.query, body, context, client, daemon)
+            query, body = await self._create(call.query, body, context, client, daemon, statement)
         else:
             if context.operation == "Session":
                 call.session = session.fields(call.headers, who)
             query, body = model.approve(self._scope, context.operation, call.query, body, context)
             query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
             references.pin(context.operation, call.variables, body)
+            if context.operation == "NetworkCreate":
+                await routes.judge(daemon, context, body)
+            await statement.intent()
             if context.operation == "ImageBuild":
                 query = await self._build_network(query, client)
-            elif context.operation == "NetworkCreate":
-                await routes.judge(daemon, context, body)
+        statement.sends(query, body)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
     async def _create(
-        self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon
+        self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon, statement: Statement
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         parts = model.split(body)
@@ -65,6 +73,7 @@ class Approval:
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
+        await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             if sibling == "filesystem":
                 await shares.room(daemon, context)

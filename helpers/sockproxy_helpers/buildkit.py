@@ -150,11 +150,12 @@ class Mediated:
     async def _intend(self, operation: str, build: object, tags: list[object]) -> str:
         """Record what is about to be built; give the record's id."""
         rid = os.urandom(8).hex()
-        req = {"method": "POST", "path": "/grpc", "op": operation, "query": []}
+        req = {"method": "POST", "path": "/grpc", "op": operation, "query": {}}
         await self._recorder.intent(
             {
                 **self._record,
                 "ev": "intent",
+                "sync": True,
                 "rid": rid,
                 "req": req,
                 "build": {"in": self._record["rid"], "tags": tags, "asked": build},
@@ -178,7 +179,7 @@ class Mediated:
             "why": _text(question.get("why")),
             "at": _text(question.get("at")) or decision["at"],
         }
-        req = {"method": "POST", "path": _text(question.get("path")), "op": "Grpc", "query": []}
+        req = {"method": "POST", "path": _text(question.get("path")), "op": "Grpc", "query": {}}
         await self._recorder.intent({**self._record, "ev": "deny", "req": req, "decision": verdict})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .caller import Caller
 from .errors import Refused
 from .fields import Field
+from .objects import Object
 
 # Takes an object's path, a field's name and row, the object as it was given, and the one that is being built.
 Trace = Callable[[str, str, Field, dict[str, object], dict[str, object]], None]
@@ -18,15 +19,17 @@ class Context:
     Attributes:
         path: the field under judgement, as a person would write it ("HostConfig.Privileged").
         built: what was built so far of the object around it: a rule may look at the rows above its own.
+        found: the objects that the call names, for the record.
         trace: told of each field before it is judged, for `sockproxy explain`; None in the helpers.
     """
 
-    __slots__ = ("built", "caller", "operation", "path", "role", "rules", "trace")
+    __slots__ = ("built", "caller", "found", "operation", "path", "role", "rules", "trace")
 
     def __init__(self, rules: dict[str, tuple[object, str]], caller: Caller, operation: str, role: str = "") -> None:
         self.rules, self.caller, self.operation, self.role = rules, caller, operation, role
         self.path = ""
         self.built: dict[str, object] = {}
+        self.found: list[Object] = []
         self.trace: Trace | None = None
 
     def rule(self, name: str) -> object:

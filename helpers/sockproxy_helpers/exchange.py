@@ -33,6 +33,7 @@ class Exchange(Transfer):
         mediated: carries the upgraded stream in place of the tunnel.
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
+        tail: of a streamed answer in chunks, for the record.
     """
 
     async def run(self, query: list[tuple[str, str]], body: bytes | None) -> bytes:
@@ -134,6 +135,7 @@ class Exchange(Transfer):
             raise Gone("the client left") from error
         finally:
             self.bytes_out = flow.count
+            self.tail = flow.tail
             flow.close()
         if not flow.complete:
             raise Unavailable("the Docker daemon broke off its answer")

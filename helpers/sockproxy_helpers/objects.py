@@ -49,6 +49,10 @@ class Object:
     def __init__(self, kind: str, identity: str, name: str, owner: int | None, shared: bool) -> None:
         self.kind, self.id, self.name, self.owner, self.shared = kind, identity, name, owner, shared
 
+    def record(self) -> dict[str, object]:
+        """Form what a record says of it."""
+        return {"kind": self.kind, "id": self.id, "name": self.name, "owner": self.owner}
+
 
 class Objects:
     """Look objects up, for all channels of a helper."""

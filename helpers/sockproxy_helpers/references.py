@@ -45,7 +45,7 @@ class Resolution:
     def __init__(self, objects: Objects, daemon: Daemon, ctx: Context, operation: str = "") -> None:
         self._objects, self._daemon, self._ctx = objects, daemon, ctx
         self._rows = TABLE.get(operation or ctx.operation, [])
-        self.found: list[Object] = []
+        self.found = ctx.found
 
     async def run(self, variables: dict[str, str], query: Query, body: object) -> Query:
         """Put IDs in the place of references: in `variables` and `body` directly.

@@ -14,6 +14,7 @@ from .loop import IN, OUT, Want
 
 BUDGET = 8  # pipe fills a step, so that one bulk stream does not starve the others
 RECEIVE = 65536
+TAIL = 1024  # bytes
 
 
 class Broken(Exception):
@@ -32,17 +33,18 @@ class Flow:
         complete: it ended where it should.
         count: bytes passed.
         left_over: what was read of the source after the flow's end.
+        tail: the last bytes that were looked at.
 
     Invariant: `_pending` holds what was read and not yet written; while it does, nothing more is read.
     """
 
-    __slots__ = ("_blocked", "_pending", "complete", "count", "done", "left_over", "sink", "source")
+    __slots__ = ("_blocked", "_pending", "complete", "count", "done", "left_over", "sink", "source", "tail")
 
     def __init__(self, source: socket.socket, sink: socket.socket, initial: bytes) -> None:
         self.source, self.sink = source, sink
         self._pending = memoryview(initial)
         self._blocked = bool(initial)
-        self.left_over = b""
+        self.left_over = self.tail = b""
         self.count = 0
         self.done = self.complete = False
 
@@ -119,6 +121,7 @@ class Chunked(Flow):
         """
         super().__init__(source, sink, initial)
         self._chunks = chunks or Chunks()
+        self.tail = initial[-TAIL:]
         if chunks is None:
             self._take(initial)
 
@@ -129,6 +132,7 @@ class Chunked(Flow):
             raise Broken(self.source, str(error)) from error
         self._pending = memoryview(data)[:end]
         self.left_over = data[end:]
+        self.tail = (self.tail + data[max(0, end - TAIL) : end])[-TAIL:]
 
     def _fill(self) -> None:
         data = self.source.recv(RECEIVE)

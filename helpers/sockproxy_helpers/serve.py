@@ -23,13 +23,15 @@ from .daemon import Daemon
 from .errors import Refused, Unavailable
 from .exchange import Exchange
 from .loop import IN, Loop
-from .policy import Decision, Policy
+from .policy import Policy
 from .record import Recorder
+from .redact import Redaction
+from .statement import Statement
 from .tunnel import Gone
 
 FRONT = "sockproxy"
-WORDS, LETTERS = 64, 64  # of what a client names and is recorded; what it says beyond that is in no role's interest
-SENTENCE = 1000  # characters of a reason; it may quote the client
+SALT = "salt"  # a file that `sockproxy up` makes
+SENTENCE = 1000  # characters of a reason
 ACCEPT_PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 
 
@@ -51,6 +53,7 @@ class Helper:
         self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
         self._approval = approve.Approval(scope, loop, runtime)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
+        self._salt = _salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
         self._front_uid = pwd.getpwnam(FRONT).pw_uid
         self.reload()
 
@@ -130,27 +133,23 @@ class Helper:
     ) -> tuple[dict[str, object], bytes]:
         """Take a call of the front's: decide, record, exchange, record."""
         decision = self.policy.decide(who, call.operation.name)
-        record = self._record(call, who, decision)
+        redaction = Redaction(self._salt, self.policy.audit["commands"])
+        statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
-            query, body = await self._approval.call(call, who, decision, client, daemon)
+            query, body = await self._approval.call(call, who, decision, client, daemon, statement)
         except approve.FAULTS as error:
-            return await self._refuse(record, error), b""
-        try:
-            await self.recorder.intent({"ev": "intent", **record, "sync": call.operation.acts})
-        except Unavailable as error:
-            return approve.fault(error), b""
+            return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
         exchange.cut = cut.of(who, decision, call.operation.name)
         if call.operation.name == "Grpc":
-            exchange.mediated = Mediated(
-                self.loop, self._environment["SOCKPROXY_RUNTIME"], self.recorder, who, decision, self.policy, record
-            )
-        return await self._exchange(exchange, query, body, record)
+            runtime, said = self._environment["SOCKPROXY_RUNTIME"], statement.said
+            exchange.mediated = Mediated(self.loop, runtime, self.recorder, who, decision, self.policy, said)
+        return await self._exchange(exchange, query, body, statement)
 
     async def _exchange(
-        self, exchange: Exchange, query: approve.Query, body: bytes | None, record: dict[str, object]
+        self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement
     ) -> tuple[dict[str, object], bytes]:
-        started, why = time.monotonic(), ""
+        started, why, answer = time.monotonic(), "", b""
         try:
             answer = await exchange.run(query, body)
             return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over
@@ -161,34 +160,22 @@ class Helper:
             why = str(error)
             return {"gone": why}, b""
         finally:
-            spent = round((time.monotonic() - started) * 1000, 1)
-            out = {"status": exchange.status, "error": why[:SENTENCE], "ms": spent}
-            out |= {"bytes_in": exchange.bytes_in, "bytes_out": exchange.bytes_out}
-            self.recorder.outcome({"ev": "outcome", "rid": record["rid"], "via": record["via"], "out": out})
+            statement.outcome(exchange, why, answer, time.monotonic() - started)
 
-    async def _refuse(self, record: dict[str, object], error: approve.Fault) -> dict[str, object]:
+    async def _refuse(self, statement: Statement, error: approve.Fault) -> dict[str, object]:
         """Record a refusal; it stays one if it can't be recorded."""
         reply = approve.fault(error)
-        decision = record["decision"]
-        assert isinstance(decision, dict)
-        verdict = {**decision, "verdict": "deny", "why": str(error)[:SENTENCE], "at": reply["at"] or decision["at"]}
         try:
-            await self.recorder.intent({"ev": "deny", **record, "decision": verdict})
+            await statement.deny(str(error), str(reply["at"]))
         except Unavailable as unrecorded:
             return approve.fault(unrecorded)
         return reply
 
-    def _record(self, call: Call, who: Caller, decision: Decision) -> dict[str, object]:
-        """Form what every record of this call says. Query values and bodies may hold secrets: names only."""
-        return {
-            "rid": call.request_id,
-            "who": who.record(),
-            "req": {
-                "method": call.operation.method,
-                "path": call.operation.target(call.version, call.variables, []),
-                "op": call.operation.name,
-                "query": sorted({key[:LETTERS] for key, _ in call.query})[:WORDS],
-            },
-            "decision": {"verdict": "allow", "role": decision.role, "at": decision.at, "policy": self.policy.sha256},
-            "via": {"helper": self.scope},
-        }
+
+def _salt(folder: str) -> bytes:
+    """Read the salt of the record's hashes; without the file the hashes of two starts are not comparable."""
+    try:
+        with open(f"{folder}/{SALT}", "rb") as file:
+            return file.read(64)
+    except FileNotFoundError:
+        return os.urandom(32)

@@ -30,7 +30,7 @@ class Transfer:
         self.mediated: Mediated | None = None
         self.status = self.bytes_in = self.bytes_out = 0
         self.sent = self.keep = False
-        self.left_over = b""
+        self.left_over = self.tail = b""
 
     def _begin_upload(self) -> None:
         call, daemon = self._call, self._daemon.sock

@@ -53,6 +53,7 @@ FORWARD = {
     "x-docker-expose-session-uuid": 256,
     "x-registry-auth": MAX_HEAD,
     "x-registry-config": MAX_HEAD,
+    "x-sockproxy-why": 256,  # for the record; the helper does not pass it on
 }
 
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2

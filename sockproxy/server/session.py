@@ -24,6 +24,7 @@ from sockproxy_helpers.policy import Policy
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
+WHY = "x-sockproxy-why"  # a header: the reason that a person states
 PATH_LIMIT = 1024  # of a refused path in its record
 
 
@@ -188,7 +189,7 @@ class Session:
         record: dict[str, object] = {
             "ev": "deny",
             "rid": self._request_id,
-            "who": self._caller().record(),
+            "who": self._caller().record() | ({"reason": head.forward[WHY]} if head and WHY in head.forward else {}),
             "req": {"method": head.method, "path": head.untrusted_path[:PATH_LIMIT].decode("latin-1")} if head else {},
             "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")},
             "via": {"helper": "front"},

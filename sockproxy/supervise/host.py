@@ -79,6 +79,14 @@ def folders(settings: Settings) -> None:
     _parents(settings.listen)
 
 
+def salt(path: str) -> None:
+    """Make the salt of the record's hashes, once."""
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(os.urandom(32))
+
+
 def _folder(path: str, mode: int, user: str, group: str) -> None:
     _parents(path)
     uid = pwd.getpwnam(user).pw_uid

@@ -54,6 +54,7 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
         raise UpError(f"{settings.listen} cannot be both the daemon's socket and the users'")
     ready_host(settings, rows)
     locks = [host.lock(settings.runtime_dir), host.lock(settings.state_dir)]
+    host.salt(os.path.join(settings.state_dir, "salt"))
     policy = publish(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited: each call holds several descriptors

@@ -1,0 +1,147 @@
+"""Form the records of one call: who asked what of which objects, what was changed in it, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from .call import Call
+from .caller import Caller
+from .exchange import Exchange
+from .objects import Object
+from .policy import Decision, Policy
+from .record import Recorder
+from .redact import Redaction
+
+WORDS, LETTERS = 64, 64  # of what a client names and is recorded; what it says beyond that is in no role's interest
+SENTENCE, LARGEST = 1000, 16_384  # characters of a reason, which may quote the client; of what was asked
+WHY = "x-sockproxy-why"  # a header: the reason that a person states
+# What an operation makes, and where its answer has the ID.
+MADE = {
+    "ContainerCreate": ("container", "Id"),
+    "ContainerExec": ("exec", "Id"),
+    "ImageCommit": ("image", "Id"),
+    "NetworkCreate": ("network", "Id"),
+    "VolumeCreate": ("volume", "Name"),
+}
+EXITS = {"ContainerWait": "StatusCode", "ExecInspect": "ExitCode"}
+_BUILT = re.compile(rb'"ID":"(sha256:[0-9a-f]{64})"')
+
+
+class Statement:
+    """Say on the record what one call is.
+
+    Attributes:
+        objects: what it names, filled while it is approved.
+        said: what each record of it says.
+        told: its intent is on the record, so it may act.
+    """
+
+    def __init__(
+        self, recorder: Recorder, redaction: Redaction, scope: str, policy: Policy, call: Call, who: Caller,
+        decision: Decision,
+    ) -> None:  # fmt: skip
+        self._recorder, self._redaction, self._call = recorder, redaction, call
+        self._via = {"helper": scope}
+        self._query, self._body = list(call.query), None  # type: tuple[list[tuple[str, str]], object]
+        self._change: list[dict[str, object]] = []
+        self.objects: list[Object] = []
+        self.told = False
+        operation = call.operation
+        self.said: dict[str, object] = {
+            "rid": call.request_id,
+            "who": who.record() | ({"reason": call.headers[WHY]} if WHY in call.headers else {}),
+            "req": {
+                "method": operation.method,
+                "path": operation.target(call.version, call.variables, []),
+                "op": operation.name,
+                "query": {key[:LETTERS]: redaction.show(f"?{key}", text) for key, text in call.query[:WORDS]},
+            },
+            "decision": {"verdict": "allow", "role": decision.role, "at": decision.at, "policy": policy.sha256},
+            "via": self._via,
+        }
+
+    def asked(self, body: object) -> None:
+        """Take the body as the client sent it."""
+        self._body = body
+        shown = self._redaction.show("", body)
+        if len(json.dumps(shown)) > LARGEST:
+            shown = {"…": "too much to be told"}
+        req = self.said["req"]
+        assert isinstance(req, dict)
+        req["body"] = shown
+
+    def sends(self, query: list[tuple[str, str]], body: object) -> None:
+        """Take what is sent to the daemon."""
+        if query != self._query:
+            asked, sent = dict(self._query), dict(query)
+            for key in [*asked, *(key for key in sent if key not in asked)]:
+                self._redaction.changes(f"?{key}", asked.get(key), sent.get(key), self._change)
+        self._redaction.changes("", self._body or {}, body or {}, self._change)
+
+    async def intent(self) -> None:
+        """Record that this is about to be done, once.
+
+        Raises:
+            Unavailable: it could not be recorded, so it must not be done.
+        """
+        if self.told:
+            return
+        acts = self._call.operation.acts
+        await self._recorder.intent({"ev": "intent", **self.said, "objects": self._objects(), "sync": acts})
+        self.told = True
+
+    async def deny(self, why: str, at: str) -> None:
+        """Record a refusal.
+
+        Raises:
+            Unavailable: it could not be recorded.
+        """
+        decision = self.said["decision"]
+        assert isinstance(decision, dict)
+        verdict = {
+            **decision,
+            "verdict": "deny",
+            "why": self._redaction.scrub(why)[:SENTENCE],
+            "at": at or decision["at"],
+        }
+        said = {**self.said, "objects": self._objects(), "decision": verdict}
+        await self._recorder.intent({"ev": "deny", **said})
+
+    def outcome(self, exchange: Exchange, why: str, answer: bytes, spent: float) -> None:
+        """Record what became of it."""
+        out: dict[str, object] = {"status": exchange.status, "error": why, "ms": round(spent * 1000, 1)}
+        out |= {"bytes_in": exchange.bytes_in, "bytes_out": exchange.bytes_out}
+        record: dict[str, object] = {"ev": "outcome", "rid": self._call.request_id, "via": self._via, "out": out}
+        operation = self._call.operation.name
+        said = (
+            _object(answer or exchange.tail)
+            if exchange.status >= 400 or operation in MADE or operation in EXITS
+            else {}
+        )
+        if exchange.status >= 400 and not why:
+            out["error"] = str(said.get("message", ""))
+        out["error"] = self._redaction.scrub(str(out["error"]))[:SENTENCE]
+        if exchange.status < 300:
+            if operation in MADE and isinstance(made := said.get(MADE[operation][1]), str):
+                record["made"] = [{"kind": MADE[operation][0], "id": made[: LETTERS * 2]}]
+            elif operation == "ImageBuild" and (built := _BUILT.findall(exchange.tail)):
+                record["made"] = [{"kind": "image", "id": built[-1].decode()}]
+            code = said.get(EXITS.get(operation, ""))
+            if type(code) is int and not said.get("Running"):
+                out["exit"] = code
+        if self._change:
+            record["change"] = self._change
+        self._recorder.outcome(record)
+
+    def _objects(self) -> list[dict[str, object]]:
+        return [item.record() for item in self.objects[:WORDS]]
+
+
+def _object(answer: bytes) -> dict[str, object]:
+    """Read the JSON object in an answer, whatever frames it."""
+    try:
+        found = json.loads(answer[answer.index(b"{") : answer.rindex(b"}") + 1])
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
