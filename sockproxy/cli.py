@@ -133,7 +133,7 @@ def _check(options: argparse.Namespace) -> int:
     compiled = compile_file(paths.policy_file(options.config), warnings.append)
     warnings += report.warnings(compiled)
     digest = hashlib.sha256(dump(compiled)).hexdigest()
-    bound = len(compiled["users"]) + len(compiled["groups"])
+    bound = len(compiled["users"]) + len(compiled["groups"]) + len(compiled["containers"])
     print(f"OK: {compiled['source']}: {len(compiled['roles'])} roles, {bound} bindings, compiled sha256 {digest}")
     for line in report.summary(compiled):
         print(line)

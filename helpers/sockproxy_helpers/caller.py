@@ -31,6 +31,23 @@ IN_CONTAINER = "the process that connected runs in a container"
 _accounts: dict[int, tuple[float, str, tuple[str, ...], str]] = {}
 
 
+class Container:
+    """Hold what the daemon tells of the container that a caller's process runs in.
+
+    Attributes:
+        owner: uid; None when it was made past sockproxy.
+        trouble: why it says nothing about who asks.
+    """
+
+    __slots__ = ("id", "image", "labels", "name", "owner", "trouble")
+
+    def __init__(
+        self, identity: str, name: str, image: str, labels: dict[str, object], owner: int | None, trouble: str
+    ) -> None:
+        self.id, self.name, self.image, self.labels = identity, name, image, labels
+        self.owner, self.trouble = owner, trouble
+
+
 class Caller:
     """Name the person behind a connection.
 
@@ -38,45 +55,72 @@ class Caller:
     `home` is "".
 
     Attributes:
-        peer: the process that connected; None for a caller who is only spoken of (`sockproxy explain`).
-        via: how the person is known: "peer", the kernel's word about an ordinary process of the host.
-        trouble: why the kernel's word is not enough to tell; "" when it is.
+        via: how the person is known: "peer", the kernel's word about an ordinary process of the host; "container", the
+            daemon's about the container that the process runs in.
+        process: what connected; None for a caller who is only spoken of (`sockproxy explain`).
+        container: in which it runs.
+        trouble: why nobody can tell who it is; "" when it is known.
     """
 
-    __slots__ = ("gid", "groups", "home", "peer", "pid", "trouble", "uid", "user", "via")
+    __slots__ = ("container", "gid", "groups", "home", "pid", "process", "trouble", "uid", "user", "via")
 
     def __init__(self, uid: int, gid: int, pid: int, user: str, groups: list[str], home: str) -> None:
         self.uid, self.gid, self.pid = uid, gid, pid
         self.user, self.groups, self.home = user, groups, home
         self.via, self.trouble = "peer", ""
-        self.peer: Peer | None = None
+        self.process: Peer | None = None
+        self.container: Container | None = None
 
     def record(self) -> dict[str, object]:
         """Form what a record says of the caller, and of the process and the login behind it."""
         found: dict[str, object] = {"uid": self.uid, "user": self.user, "gid": self.gid, "groups": self.groups}
         found |= {"pid": self.pid, "via": self.via}
-        if self.peer:
-            login = self.peer.loginuid
-            found |= {"comm": self.peer.comm, "loginuid": login}
+        if self.process:
+            login = self.process.loginuid
+            found |= {"peer_uid": self.process.uid, "comm": self.process.comm, "loginuid": login}
             found["login"] = "" if login is None else account(login)[0]
+        if self.container:
+            found["container"] = {"id": self.container.id, "name": self.container.name}
         return found
 
 
 def from_socket(sock: socket.socket) -> Caller:
-    """Identify the peer of a connected AF_UNIX socket.
+    """Identify the peer of a connected AF_UNIX socket, as far as the kernel can tell.
 
     The `gid` and `pid` are the process's; `groups` are those of the account (primary and supplementary, as the host's
     NSS has them now), since a long-lived process keeps groups that the person lost.
+
+    A process in a container is nobody yet, whatever its uid: see `origin.py`.
 
     Raises:
         OSError: not a socket.
     """
     process = peer.of(sock)
-    trouble = process.trouble or (IN_CONTAINER if process.containers else "")
-    user, groups, home = ("", (), "") if trouble else account(process.uid)
+    if process.containers and not process.trouble:
+        return of_container(process, Container("", "", "", {}, None, IN_CONTAINER))
+    user, groups, home = ("", (), "") if process.trouble else account(process.uid)
     who = Caller(process.uid, process.gid, process.pid, user, list(groups), home)
-    who.peer, who.trouble = process, trouble
+    who.process, who.trouble = process, process.trouble
     return who
+
+
+def of_container(process: Peer, container: Container) -> Caller:
+    """Identify a process by its container: it is the owner, unless that is root; then it is nobody."""
+    who = Caller(NOBODY[0], NOBODY[0], process.pid, "", [], "")
+    if container.owner and not container.trouble:
+        user, groups, home = account(container.owner)
+        gid = _primary_group(container.owner) if user else NOBODY[0]
+        who = Caller(container.owner, gid, process.pid, user, list(groups), home)
+    who.via, who.trouble = "container", container.trouble
+    who.process, who.container = process, container
+    return who
+
+
+def _primary_group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:  # removed this moment
+        return NOBODY[0]
 
 
 def account(uid: int) -> tuple[str, tuple[str, ...], str]:

@@ -78,7 +78,7 @@ class Objects:
             return known
         found = await self._ask(daemon, kind, reference)
         owner = owner_of(found)
-        if kind == "container" and _mark_of(found) != f"{OWNER}={owner}":
+        if kind == "container" and not mark_of(found, owner):
             owner = None  # the label is its image's: a step of a build
         if kind == "exec":
             try:
@@ -153,14 +153,20 @@ def parse(status: int, body: bytes) -> tuple[int, object]:
         raise Unavailable("the Docker daemon answered malformed JSON") from error
 
 
-def _mark_of(found: dict[str, object]) -> object:
+def mark_of(found: dict[str, object], owner: int | None) -> bool:
+    """Tell whether a container has the mark of an owner, which no image can give."""
     host = found.get("HostConfig")
-    return host.get("ContainerIDFile") if isinstance(host, dict) else None
+    return isinstance(host, dict) and host.get("ContainerIDFile") == f"{OWNER}={owner}"
 
 
 def owner_of(found: dict[str, object]) -> int | None:
     """Read the owner's uid from what the daemon tells of an object; None when no label tells."""
+    uid = labels_of(found).get(OWNER)
+    return int(uid) if isinstance(uid, str) and _UID.fullmatch(uid) else None
+
+
+def labels_of(found: dict[str, object]) -> dict[str, object]:
+    """Read the labels in what the daemon tells of an object."""
     config = found.get("Config")
     labels = config.get("Labels") if isinstance(config, dict) else found.get("Labels")
-    uid = labels.get(OWNER) if isinstance(labels, dict) else None
-    return int(uid) if isinstance(uid, str) and _UID.fullmatch(uid) else None
+    return labels if isinstance(labels, dict) else {}

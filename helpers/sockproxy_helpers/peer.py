@@ -6,28 +6,28 @@ is not said of another process that got the same number. What a caller can make 
  - `comm`: any process names itself;
  - `loginuid`: a process that has none (a service's, a container's) may set it once, to any number. It tells whom to ask
    about root's doings, and never who may do something;
- - a cgroup that is called like a container's: whoever was given a part of the tree (systemd's user@.service) can make
-   one. So `containers` are names to ask the daemon about, not yet an answer; see `origin.py`.
-What it can not: leave the cgroups of its container (they are mounted read-only in there, and moving out needs write
-access to where it would go), or be in no namespace of its own while it is in one. A process that is gone is in an
-unknown place, and so is one that /proc does not show.
+ - a cgroup that is called like a container's, in a part of the tree that it was given. So `containers` are names to ask
+   the daemon about, not yet an answer; see `origin.py`.
+What it can not: leave the cgroups of its container (moving out needs write access to where it would go), or be in no
+namespace of its own while it is in one. A process that is gone is in an unknown place, and so is one that is not shown.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 import socket
 import struct
 
+from . import cgroups
+
 PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 SO_PEERPIDFD, SO_COOKIE = 77, 57  # the same on every architecture that Docker runs on; Python has no names for them
 UNSET = 0xFFFFFFFF  # the loginuid of who never logged in
 REMEMBERED = 16_384  # connections
 READ = 8192  # bytes at a time of a file in /proc, of which most have some hundred
-# docker-ID.scope, ID, cri-containerd-ID.scope, libpod-ID.scope: what runc and crun are told to make.
-_CONTAINER = re.compile(r"(?:[a-z]{1,16}-){0,3}([0-9a-f]{64})(?:\.scope)?")
 _PROC = "/proc"
 _SHOWN = re.compile(r"[^\x21-\x7e]")
 
@@ -44,16 +44,18 @@ class Peer:
         loginuid: who logged in to what became this process; None for nobody.
         cgroups: path by hierarchy ("" is that of cgroup v2).
         containers: IDs in those paths, from the outermost inwards.
+        container: what the daemon told of it, kept here by who asked (`origin.py`).
         trouble: why nobody can tell where it runs; "" when it is known.
     """
 
-    __slots__ = ("cgroups", "comm", "containers", "gid", "loginuid", "pid", "trouble", "uid")
+    __slots__ = ("cgroups", "comm", "container", "containers", "gid", "loginuid", "pid", "trouble", "uid")
 
     def __init__(self, pid: int, uid: int, gid: int) -> None:
         self.pid, self.uid, self.gid = pid, uid, gid
         self.comm, self.loginuid = "", None  # type: str, int | None
         self.cgroups: dict[str, str] = {}
         self.containers: list[str] = []
+        self.container: object = None
         self.trouble = ""
 
 
@@ -63,8 +65,7 @@ _known: dict[int, Peer] = {}
 def of(sock: socket.socket) -> Peer:
     """Tell who is at the other end of a connected AF_UNIX socket.
 
-    A connection has one peer for ever: what was found is remembered under the socket's cookie, which the kernel gives
-    to no other.
+    A connection has one peer for ever: what was found is kept under the socket's cookie, which no other gets.
 
     Raises:
         OSError: not a socket.
@@ -81,7 +82,7 @@ def of(sock: socket.socket) -> Peer:
 
 
 def cookie_of(sock: socket.socket) -> int:
-    """Give the number that the kernel has for a socket, until the next boot for this one alone."""
+    """Give the number that the kernel has for this socket alone, until the next boot."""
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
 
 
@@ -106,15 +107,14 @@ def _read_process(sock: socket.socket, peer: Peer) -> None:
 def _pidfd(sock: socket.socket, pid: int) -> int:
     """Hold the process that connected.
 
-    Kernels before 6.5 tell its number only. There, a process that ended before this is not known from one that got its
-    number since.
+    Kernels before 6.5 tell its number only: there, one that ended is not known from one that got its number since.
     """
     if pid <= 0:
         raise ProcessLookupError
     try:
         return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError as error:
-        if isinstance(error, ProcessLookupError):
+        if error.errno != errno.ENOPROTOOPT:
             raise
         return os.pidfd_open(pid)
 
@@ -134,8 +134,8 @@ def _read(peer: Peer) -> bool:
     try:
         status = _lines(folder, "status")
         peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
-        peer.cgroups = cgroups(_lines(folder, "cgroup"))
-        peer.containers = [one for one in containers(peer.cgroups) if one not in _SURROUNDINGS]
+        peer.cgroups = cgroups.parse(_lines(folder, "cgroup"))
+        peer.containers = [one for one in cgroups.containers(peer.cgroups) if one not in _SURROUNDINGS]
         foreign = len(_value(status, "NSpid:\t").split()) > 1 or _lines(folder, "uid_map") != _USER_NAMESPACE
         if foreign and not peer.containers:
             peer.trouble = FOREIGN
@@ -173,16 +173,18 @@ def _login(folder: int) -> int | None:
     return None if login == UNSET else login
 
 
-def cgroups(lines: list[str]) -> dict[str, str]:
-    """Read the lines of /proc/PID/cgroup (cgroups(7)) as a path by hierarchy."""
-    parts = [line.split(":", 2) for line in lines]
-    return {hierarchy: path for _, hierarchy, path in parts}
-
-
-def containers(paths: dict[str, str]) -> list[str]:
-    """Find the IDs of containers in paths of cgroups."""
-    words = [_CONTAINER.fullmatch(word) for path in paths.values() for word in path.split("/")]
-    return list(dict.fromkeys(word[1] for word in words if word))
+def read_cgroups(pid: int) -> dict[str, str]:
+    """Read the cgroups of a process; none when there is no such process."""
+    try:
+        folder = os.open(f"{_PROC}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        return cgroups.parse(_lines(folder, "cgroup"))
+    except (OSError, ValueError):
+        return {}
+    finally:
+        os.close(folder)
 
 
 def _ourselves(name: str) -> list[str]:
@@ -194,5 +196,5 @@ def _ourselves(name: str) -> list[str]:
 
 
 # sockproxy may run in a container itself: what we share with a peer tells nothing about it.
-_SURROUNDINGS = containers(cgroups(_ourselves("cgroup")))
+_SURROUNDINGS = cgroups.containers(cgroups.parse(_ourselves("cgroup")))
 _USER_NAMESPACE = _ourselves("uid_map")

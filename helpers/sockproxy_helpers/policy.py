@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from .caller import Caller
+from .caller import Caller, Container
 from .errors import BadPolicy
-from .shape import RULES, as_list, as_map, as_text, expect, unique
+from .shape import RULES, as_list, as_map, as_selector, as_text, expect, unique
 
 VERSION = 1
 LARGEST = 16 << 20  # a million-byte file with 256 roles compiles to less
@@ -61,7 +61,7 @@ class Policy:
             document = json.loads(text.decode("ascii"), object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
             raise BadPolicy("no JSON") from error
-        top = as_map(document, "it", {"version", "source", "users", "groups", "roles", "audit"})
+        top = as_map(document, "it", {"version", "source", "users", "groups", "containers", "roles", "audit"})
         expect(type(top["version"]) is int and top["version"] == VERSION, f"version is not {VERSION}")
         self.source = as_text(top["source"], "source")
         self._roles = {role: _Role(role, value) for role, value in as_map(top["roles"], "roles").items()}
@@ -70,25 +70,41 @@ class Policy:
         audit = as_map(top["audit"], "audit", {"on_full", "commands"})
         self.audit = {name: as_text(value, f"audit: {name}") for name, value in audit.items()}
         expect(self.audit["commands"] in ("program", "all"), "audit: commands")
+        self._containers = [self._selected(entry) for entry in as_list(top["containers"], "containers")]
 
     def _bindings(self, value: object, where: str) -> dict[str, Binding]:
         bindings = {}
         for name, entry in as_map(value, where).items():
-            index, role, at = as_list(entry, f"{where} {name}", 3)
-            if name == "" or type(index) is not int or index < 0 or type(role) is not str or role not in self._roles:
-                raise BadPolicy(f"{where} {name}")
-            bindings[name] = (index, role, as_text(at, f"{where} {name}"))
+            expect(name != "", where)
+            bindings[name] = self._binding(entry, f"{where} {name}")
         return bindings
+
+    def _binding(self, entry: object, where: str) -> Binding:
+        index, role, at = as_list(entry, where, 3)
+        if type(index) is not int or index < 0 or type(role) is not str or role not in self._roles:
+            raise BadPolicy(where)
+        return index, role, as_text(at, where)
+
+    def _selected(self, entry: object) -> tuple[Binding, dict[str, str]]:
+        binding, selector = as_list(entry, "containers", 2)
+        return self._binding(binding, "containers"), as_selector(selector)
 
     def role_of(self, caller: Caller) -> Binding | None:
         """Find the first binding, in the order of the file, that is the caller's or one of the caller's groups'.
 
-        One look-up for the user and one a group: the number of bindings does not matter.
+        One look-up for the user and one a group: the number of bindings does not matter. Those of containers are gone
+        through, for processes in containers only.
         """
         found = [self._groups[group] for group in caller.groups if group in self._groups]
         if caller.user in self._users:
             found.append(self._users[caller.user])
-        return min(found, default=None)
+        return min([*found, *self._as_container(caller)], default=None)
+
+    def _as_container(self, caller: Caller) -> list[Binding]:
+        """Find the bindings of the container that the caller's process runs in."""
+        if caller.container is None or caller.trouble:
+            return []
+        return [binding for binding, selector in self._containers if _selects(selector, caller, caller.container)]
 
     def decide(self, caller: Caller, operation: str) -> Decision:
         """Decide whether a caller may ask for an operation, and under which rules."""
@@ -99,6 +115,10 @@ class Policy:
             why = caller.trouble or f"no binding matches {_describe(caller)}"
             return Decision(False, "", self.source, why, {})
         role = self._roles[binding[1]]
+        if caller.via not in role.ways and binding not in self._as_container(caller) and operation not in PUBLIC:
+            allowed = ", ".join(role.ways) or "none"
+            why = f"role {role.name} may not be held by who is known by {caller.via} (allowed: {allowed})"
+            return Decision(False, role.name, role.rules["via"][1], why, role.rules)
         at = role.operations.get(operation)
         if at is None:
             return Decision(False, role.name, role.at, f"role {role.name} does not allow {operation}", role.rules)
@@ -106,7 +126,7 @@ class Policy:
 
 
 class _Role:
-    __slots__ = ("at", "name", "operations", "rules")
+    __slots__ = ("at", "name", "operations", "rules", "ways")
 
     def __init__(self, name: str, value: object) -> None:
         fields = as_map(value, f"role {name}", {"at", "operations", "rules"})
@@ -118,9 +138,30 @@ class _Role:
             setting, at = as_list(entry, f"role {name}: {rule}", 2)
             expect(RULES[rule](setting), f"role {name}: {rule}")
             self.rules[rule] = (setting, as_text(at, f"role {name}: {rule}"))
+        via = self.rules["via"][0]
+        self.ways = list(map(str, via)) if isinstance(via, list) else []
+
+
+def _selects(selector: dict[str, str], caller: Caller, container: Container) -> bool:
+    """Tell whether a binding means a container.
+
+    Without an owner it means what root made, past sockproxy or through it: names, labels and images are chosen by who
+    makes a container, so that others must not get a role by them.
+    """
+    if selector["owner"] != caller.user if "owner" in selector else container.owner:
+        return False
+    key, _, value = selector.get("label", "").partition("=")
+    return (
+        selector.get("name", container.name) == container.name
+        and selector.get("image", container.image) == container.image
+        and (not key or container.labels.get(key) == value)
+    )
 
 
 def _describe(caller: Caller) -> str:
+    if caller.container:
+        whose = f"of {caller.user}" if caller.user else "of no user's"
+        return f"the container {caller.container.name} {whose}, in which the process that connected runs"
     if not caller.user:
         return f"uid {caller.uid}, which has no account"
     return f"user {caller.user} (groups: {', '.join(caller.groups) or 'none'})"

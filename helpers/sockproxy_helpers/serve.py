@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from . import approve, caller, cut, operations, wire
+from . import approve, caller, cut, operations, origin, wire
 from .buildkit import Mediated
 from .call import Call, adopt
 from .caller import Caller
@@ -108,7 +108,7 @@ class Helper:
         client = adopt(fds)
         try:
             header, payload = wire.unpack(message)
-            who = self._identify(client)
+            who = await self._identify(client, daemon)
             if uid == self._front_uid:
                 reply, rest = await self._call(channel, client, daemon, Call(header, payload, self.operations), who)
             elif uid == 0:
@@ -120,13 +120,13 @@ class Helper:
             self.loop.close(client)
         return True
 
-    def _identify(self, client: socket.socket) -> Caller:
+    async def _identify(self, client: socket.socket, daemon: Daemon) -> Caller:
         """Know the caller from the kernel; a socket that is no client's is the front's attack."""
         try:
             caller.verify_client(client, self._listen_path)
         except Refused as error:
             raise wire.WireError(str(error)) from error
-        return caller.from_socket(client)
+        return await origin.identify(caller.from_socket(client), daemon)
 
     async def _call(
         self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller

@@ -63,6 +63,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "sees_all": _is_flag,
     "sysctls": _is_names,
     "unmodelled": _is_flag,
+    "via": _is_names,
 }
 
 
@@ -82,8 +83,14 @@ def as_map(value: object, where: str, keys: set[str] | None = None) -> dict[str,
     return value
 
 
-def as_list(value: object, where: str, length: int) -> list[object]:
-    if not isinstance(value, list) or len(value) != length:
+def as_selector(value: object) -> dict[str, str]:
+    found = {key: as_text(item, "a container") for key, item in as_map(value, "a container").items()}
+    expect(found.keys() <= {"name", "label", "image", "owner"} and bool(found.keys() - {"owner"}), "a container")
+    return found
+
+
+def as_list(value: object, where: str, length: int = -1) -> list[object]:
+    if not isinstance(value, list) or length not in (-1, len(value)):
         raise BadPolicy(where)
     return value
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
 from sockproxy import paths
 from sockproxy.errors import ConfigError
 from sockproxy.policy import settings
+from sockproxy.policy.bindings import Binding, Bindings, Warn, read_bindings
 from sockproxy.policy.document import (
     Mapping,
     Node,
@@ -38,11 +37,6 @@ MOST_ROLES = 256
 EVERYBODYS = ("SystemOptions", "SystemPing", "SystemPingHead")  # a client that may not ping guesses a version and fails
 
 _ROLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
-_ACCOUNT = re.compile(r"[^\x00-\x20:/,\x7f]([^\x00-\x1f:/,\x7f]{0,254}[^\x00-\x20:/,\x7f])?")  # also "DOMAIN\some one"
-_UID = re.compile(r"[0-9]{1,10}")
-
-Binding = tuple[int, str, str]
-Warn = Callable[[str], None]
 
 
 class RoleDict(TypedDict):
@@ -60,6 +54,7 @@ class Compiled(TypedDict):
     source: str
     users: dict[str, Binding]
     groups: dict[str, Binding]
+    containers: list[tuple[Binding, dict[str, str]]]
     roles: dict[str, RoleDict]
     audit: dict[str, str]
 
@@ -69,8 +64,7 @@ class _Draft:
     """Hold what one file says, or a file and those under it."""
 
     roles: dict[str, RoleDict]
-    users: dict[str, Binding]
-    groups: dict[str, Binding]
+    bindings: Bindings
     audit: dict[str, str]
 
 
@@ -93,10 +87,17 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
     built_in = paths.roles_file()
-    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, {}, {}, {}), warn)
+    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, Bindings(), {}), warn)
     draft = _compile(parse(untrusted_text, source), draft, warn)
+    bound = draft.bindings
     compiled = Compiled(
-        version=VERSION, source=source, users=draft.users, groups=draft.groups, roles=draft.roles, audit=draft.audit
+        version=VERSION,
+        source=source,
+        users=bound.users,
+        groups=bound.groups,
+        containers=bound.containers,
+        roles=draft.roles,
+        audit=draft.audit,
     )
     if len(dump(compiled)) > LARGEST:
         raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
@@ -122,8 +123,8 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
     merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
     audit = settings.audit(top.get("audit"))
     if bindings is None:
-        return _Draft(merged, base.users, base.groups, audit)
-    return _Draft(merged, *_bindings(bindings, merged, warn), audit)
+        return _Draft(merged, base.bindings, audit)
+    return _Draft(merged, read_bindings(bindings, list(merged), warn), audit)
 
 
 class _Roles:
@@ -208,55 +209,3 @@ def _operations(node: Node | None) -> dict[str, str]:
             raise item.error(f"unknown operation {item.what}{did_you_mean(text, _NAMES)}", expected)
         found.setdefault(_NAMES[text], item.at)
     return found
-
-
-def _bindings(node: Node, roles: dict[str, RoleDict], warn: Warn) -> tuple[dict[str, Binding], dict[str, Binding]]:
-    users: dict[str, Binding] = {}
-    groups: dict[str, Binding] = {}
-    for index, item in enumerate(as_items(node, "a list of bindings"), 1):
-        body = as_mapping(item, "a binding, {user: NAME, role: ROLE} or {group: NAME, role: ROLE}")
-        body.only(("user", "group", "container", "role"))
-        who, name = _subject(body)
-        table = users if who == "user" else groups
-        binding = (index, _bound_role(body, roles), item.at)
-        if table.setdefault(name, binding) != binding:
-            warn(f"{item.at}: {who} {name} is bound in {table[name][2]} already; the first match wins")
-    return users, groups
-
-
-def _subject(body: Mapping) -> tuple[str, str]:
-    if "container" in body.entries:
-        raise body.entries["container"][0].error("bindings of containers are not supported yet", "user or group")
-    named = [who for who in ("user", "group") if who in body.entries]
-    if not named:
-        raise body.error("a binding without user or group", "one of user, group")
-    key, node = body.entries[named[-1]]
-    if len(named) == 2:
-        raise key.error("user and group in one binding", "one of them; two bindings for two")
-    return key.text, _user(node) if key.text == "user" else _account(node, "a group's name")
-
-
-def _user(node: Node) -> str:
-    if isinstance(node, Scalar) and node.plain and _UID.fullmatch(node.text):
-        try:
-            return pwd.getpwuid(int(node.text)).pw_name
-        except KeyError:
-            raise node.error(f"no account has uid {node.text}", "a user's name, or the uid of an account") from None
-    return _account(node, "a user's name or uid")
-
-
-def _account(node: Node, expected: str) -> str:
-    text = as_text(node, expected)
-    if not _ACCOUNT.fullmatch(text):
-        raise node.error(node.what, expected)
-    return text
-
-
-def _bound_role(body: Mapping, roles: dict[str, RoleDict]) -> str:
-    node = body.get("role")
-    if node is None:
-        raise body.error("a binding without role", "role: ROLE")
-    role = as_text(node, "the name of a role")
-    if role not in roles:
-        raise node.error(f"unknown role {node.what}{did_you_mean(role, roles)}", one_of(sorted(roles)))
-    return role

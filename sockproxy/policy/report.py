@@ -29,10 +29,11 @@ def warnings(compiled: Compiled) -> Iterator[str]:
     """Find what is accepted but deserves a second look."""
     yield from _missing("user", compiled["users"], _has_user)
     yield from _missing("group", compiled["groups"], _has_group)
-    if not compiled["users"] and not compiled["groups"]:
+    if not compiled["users"] and not compiled["groups"] and not compiled["containers"]:
         yield "nobody is bound to a role: every call will be refused"
     for name, role in compiled["roles"].items():
         held = any(bound == name for user, (_, bound, _) in compiled["users"].items() if user != "root")
+        held = held or any(bound == name for (_, bound, _), _ in compiled["containers"])
         if held or any(bound == name for _, bound, _ in compiled["groups"].values()):
             for power, at in _powers(role):
                 yield f"{at}: role {name} has {power}: {_holders(compiled, name)} can become root of this host"
@@ -61,7 +62,12 @@ def _powers(role: RoleDict) -> Iterator[tuple[str, str]]:
 def _holders(compiled: Compiled, role: str) -> str:
     names = [f"user {name}" for name, (_, bound, _) in compiled["users"].items() if bound == role]
     names += [f"group {name}" for name, (_, bound, _) in compiled["groups"].items() if bound == role]
+    names += [f"container {_words(what)}" for (_, bound, _), what in compiled["containers"] if bound == role]
     return _list(names) or "nobody"
+
+
+def _words(container: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in container.items()) + "}"
 
 
 def _missing(kind: str, bound: Iterable[str], exists: Callable[[str], bool]) -> Iterator[str]:

@@ -266,5 +266,11 @@ RULES = {
             False,
             "use operations whose bodies are passed on unchecked (swarm, plugins, checkpoints)",
         ),
+        Rule(
+            "via",
+            words(("peer", "container", "password", "token"), "ways to be known"),
+            ["peer"],
+            "be held by who is known by: {}",
+        ),
     )
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import caller, peer
+from sockproxy_helpers import caller, cgroups, peer
 from tests.support import needs
 
 ONE, TWO = "1" * 64, "ab" * 32
@@ -41,12 +41,12 @@ PATHS = {
 @pytest.mark.parametrize("name", PATHS)
 def test_ids_of_containers_in_a_path(name: str) -> None:
     path, found = PATHS[name]
-    assert peer.containers(peer.cgroups([f"0::{path}"])) == found
-    assert peer.containers(peer.cgroups([f"9:name=systemd:{path}", "8:pids:/", "0::/"])) == found
+    assert cgroups.containers(cgroups.parse([f"0::{path}"])) == found
+    assert cgroups.containers(cgroups.parse([f"9:name=systemd:{path}", "8:pids:/", "0::/"])) == found
 
 
 def test_a_path_may_hold_colons() -> None:
-    assert peer.cgroups(["4:cpu,cpuacct:/a:b", "0::/c"]) == {"cpu,cpuacct": "/a:b", "": "/c"}
+    assert cgroups.parse(["4:cpu,cpuacct:/a:b", "0::/c"]) == {"cpu,cpuacct": "/a:b", "": "/c"}
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_process_of_the_host(listener: socket.socket) -> None:
         login = int(Path("/proc/self/loginuid").read_text())
         assert (found.uid, found.gid, found.trouble, found.containers) == (os.geteuid(), os.getegid(), "", [])
         assert (found.comm, found.loginuid) == ("python3", None if login == peer.UNSET else login)
-        assert found.cgroups == peer.cgroups(Path(f"/proc/{found.pid}/cgroup").read_text().splitlines())
+        assert found.cgroups == cgroups.parse(Path(f"/proc/{found.pid}/cgroup").read_text().splitlines())
         who = caller.from_socket(accepted)
         assert (who.via, who.trouble, who.user) == ("peer", "", caller.account(os.geteuid())[0])
         assert who.record()["comm"] == "python3"

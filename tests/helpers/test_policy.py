@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sockproxy_helpers import policy
-from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.caller import Caller, Container
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.policy import Policy
 
@@ -33,6 +33,7 @@ RULES: dict[str, Any] = {
     "sees_all": False,
     "sysctls": [],
     "unmodelled": False,
+    "via": ["peer", "container"],
 }
 
 
@@ -50,6 +51,10 @@ DOCUMENT: dict[str, Any] = {
     "users": {"root": [1, "admin", "p.yaml:1"], "carol": [3, "viewer", "p.yaml:3"]},
     "groups": {"staff": [2, "developer", "p.yaml:2"], "guests": [4, "viewer", "p.yaml:4"]},
     "audit": {"on_full": "refuse", "commands": "program"},
+    "containers": [
+        [[5, "viewer", "p.yaml:5"], {"name": "traefik"}],
+        [[6, "admin", "p.yaml:6"], {"label": "a=b", "owner": "kim"}],
+    ],
     "roles": {
         "viewer": role(10, "ContainerList"),
         "developer": role(20, "ContainerList", "ContainerCreate"),
@@ -178,6 +183,13 @@ DAMAGE = [
     damaged("source", value="a\nb"),
     damaged("source", value=1),
     damaged("users", value=[]),
+    damaged("containers", value={}),
+    damaged("containers", 0, value=[[5, "viewer", "p.yaml:5"]]),
+    damaged("containers", 0, 0, value=[5, "nobody", "p.yaml:5"]),
+    damaged("containers", 0, 1, value={}),
+    damaged("containers", 0, 1, value={"owner": "kim"}),
+    damaged("containers", 0, 1, value={"name": ""}),
+    damaged("containers", 0, 1, value={"name": "x", "what": "y"}),
     damaged("users", "", value=[1, "viewer", "p:1"]),
     damaged("users", "x", value=[1, "viewer"]),
     damaged("users", "x", value=[1, "viewer", "p:1", 4]),
@@ -261,3 +273,49 @@ def test_other_bytes_are_refused(text: bytes) -> None:
 def test_a_damaged_policy_is_a_refusal() -> None:
     """Who catches too little still denies."""
     assert issubclass(BadPolicy, Refused)
+
+
+def in_container(
+    owner: int | None, name: str = "traefik", user: str = "", labels: dict[str, object] | None = None, trouble: str = ""
+) -> Caller:
+    who = Caller(owner or 65534, 65534, 1, user, [], "")
+    who.via, who.container = "container", Container("1" * 64, name, "traefik:v3", labels or {}, owner, trouble)
+    who.trouble = trouble
+    return who
+
+
+def test_a_container_of_roots_has_the_role_of_its_binding(loaded: Policy) -> None:
+    for owner in (None, 0):
+        assert loaded.role_of(in_container(owner)) == (5, "viewer", "p.yaml:5")
+        assert loaded.role_of(in_container(owner, "other")) is None
+
+
+def test_a_container_called_so_by_somebody_else_has_not(loaded: Policy) -> None:
+    assert loaded.role_of(in_container(7001, user="kim")) is None
+    assert loaded.role_of(in_container(7001)) is None  # of an account that is gone
+    assert loaded.role_of(in_container(None, trouble="unknown")) is None
+
+
+def test_a_container_told_by_its_label_and_owner(loaded: Policy) -> None:
+    assert loaded.role_of(in_container(7001, user="kim", labels={"a": "b"})) == (6, "admin", "p.yaml:6")
+    assert loaded.role_of(in_container(7002, user="lee", labels={"a": "b"})) is None
+    assert loaded.role_of(in_container(7001, user="kim", labels={"a": "c"})) is None
+    assert loaded.role_of(in_container(None, "x", labels={"a": "b"})) is None
+
+
+def test_a_role_is_held_only_by_who_is_known_in_its_ways() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["roles"]["viewer"]["rules"]["via"] = [["peer"], "p.yaml:19"]
+    policy = Policy(encode(document))
+    carol = in_container(7001, "hers", user="carol")
+    decision = policy.decide(carol, "ContainerList")
+    assert (decision.allowed, decision.at) == (False, "p.yaml:19")
+    assert decision.why == "role viewer may not be held by who is known by container (allowed: peer)"
+    assert policy.decide(carol, "SystemPing").allowed is False  # carol's role of this test has no ping
+    assert policy.decide(in_container(None), "ContainerList").allowed  # a binding of containers says so itself
+
+
+def test_who_is_in_trouble_is_told_why(loaded: Policy) -> None:
+    who = in_container(None, "x", trouble="the process that connected is gone")
+    assert loaded.decide(who, "ContainerList").why == "the process that connected is gone"
+    assert loaded.decide(who, "SystemPing").allowed

@@ -243,6 +243,7 @@ def test_ten_thousand_bindings() -> None:
 
 
 WHO = "{user: a, role: viewer}"
+CONTAINER = "a map with name, label or image (each once), and owner if it is not root's"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
 ROLES = "one of admin, ci, developer, viewer"
 TOP = "one of version, bindings, roles, audit"
@@ -302,14 +303,41 @@ MISTAKES = [
         "version: 1\nbindings: [{usr: a, role: ci}]",
         "p:2:13: unknown key `usr` (did you mean user?), expected one of user, group, container, role",
     ),
-    ("version: 1\nbindings: [{role: ci}]", "p:2:12: a binding without user or group, expected one of user, group"),
+    (
+        "version: 1\nbindings: [{role: ci}]",
+        "p:2:12: a binding without user, group or container, expected one of user, group, container",
+    ),
     (
         "version: 1\nbindings: [{user: a, group: b, role: ci}]",
         "p:2:22: user and group in one binding, expected one of them; two bindings for two",
     ),
     (
-        "version: 1\nbindings: [{container: {name: x}, role: ci}]",
-        "p:2:13: bindings of containers are not supported yet, expected user or group",
+        "version: 1\nbindings: [{container: {name: x}, user: a, role: ci}]",
+        "p:2:13: user and container in one binding, expected one of them; two bindings for two",
+    ),
+    (
+        "version: 1\nbindings: [{container: x, role: ci}]",
+        f"p:2:24: `x`, expected {CONTAINER}",
+    ),
+    (
+        "version: 1\nbindings: [{container: {owner: root}, role: ci}]",
+        f"p:2:24: a container that is told by nothing, expected {CONTAINER}",
+    ),
+    (
+        "version: 1\nbindings: [{container: {nme: x}, role: ci}]",
+        "p:2:25: unknown key `nme` (did you mean name?), expected one of name, label, image, owner",
+    ),
+    (
+        "version: 1\nbindings: [{container: {name: x/y}, role: ci}]",
+        "p:2:31: `x/y`, expected a container's name",
+    ),
+    (
+        "version: 1\nbindings: [{container: {label: x}, role: ci}]",
+        "p:2:32: `x`, expected a container's label, KEY=VALUE",
+    ),
+    (
+        "version: 1\nbindings: [{container: {image: -x}, role: ci}]",
+        "p:2:32: `-x`, expected an image, as it was named when the container was made",
     ),
     ("version: 1\nbindings: [{user: a}]", "p:2:12: a binding without role, expected role: ROLE"),
     ("version: 1\nbindings: [{user: a, role: []}]", "p:2:28: a list, expected the name of a role"),

@@ -10,7 +10,7 @@ from sockproxy.policy.schema import CAPABILITIES, LONGEST, RULES, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
-LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls"]
+LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls", "via"]
 MAPS = ["limits", "ports"]
 
 
@@ -34,7 +34,7 @@ def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(
     assert policy.RULES[rule](default)
     assert default == (
         {"limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0}, "ports": {"min": 65536}}.get(rule)
-        or ([] if rule in LISTS else rule == "no_new_privileges")
+        or (["peer"] if rule == "via" else [] if rule in LISTS else rule == "no_new_privileges")
     )
 
 
@@ -72,6 +72,7 @@ GOOD = [
     ("limits", "{cpus: 3}", {"cpus": 3}),
     ("limits", "{pids: 010}", {"pids": 10}),  # not YAML's octal 8
     ("ports", "{min: 1}", {"min": 1}),
+    ("via", "[token, peer]", ["token", "peer"]),
     ("ports", "{min: 65536}", {"min": 65536}),
 ]
 
