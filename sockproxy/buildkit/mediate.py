@@ -166,6 +166,7 @@ class Mediation:
             trailers = methods.pass_trailers(call.trailers or call.head or [])
             status = dict(trailers).get("grpc-status", "2")
             over = True
+            await treatment.after(status)
             await self._client.send_head(stream, ([] if stream.answered else methods.ANSWER_HEAD) + trailers, end=True)
         except Reset as error:
             if stream.broken:
@@ -174,7 +175,8 @@ class Mediation:
         finally:
             await self._daemon.close(call, over=over)
             with trio.CancelScope(shield=True), trio.move_on_after(5):
-                await treatment.after(status)
+                if not over:
+                    await treatment.after(status)
 
     async def _begin(self, stream: Stream) -> None:
         if not stream.answered:

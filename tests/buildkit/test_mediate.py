@@ -1,0 +1,294 @@
+"""Calls through the mediator: what passes, as what, and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sockproxy.buildkit import methods
+from sockproxy.buildkit.schema import Schema
+from tests.buildkit.mediated import facts, mediated
+from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Ended, message
+from tests.support.judging import ADMIN
+
+TABLE = methods.load()
+DENIED, INVALID, UNAVAILABLE = 7, 3, 14
+
+
+def solve(**fields: object) -> bytes:
+    return message("control.SolveRequest", **({"Ref": "ref1", "Session": "s1"} | fields))
+
+
+def test_a_solve_is_made_anew() -> None:
+    answer = message("control.SolveResponse", ExporterResponse={"containerimage.config.digest": "sha256:1"})
+    attrs = {"target": "t", "label:a": "b", "build-arg:X": "secret", "local-sessionid:context": "s1"}
+    exporter = {"Type": "moby", "Attrs": {"name": "a:1,b:2", "unpack": "true"}}
+    with mediated({CONTROL + "Solve": [answer]}) as around:
+        reply = around.client.call(CONTROL + "Solve", solve(FrontendAttrs=attrs, Exporters=[exporter]))
+        assert (reply.status, reply.messages) == (0, [answer])
+        sent = around.sent("control.SolveRequest")
+        assert (sent.Ref, sent.Session) == ("u1000-ref1", "u1000-s1")
+        assert dict(sent.FrontendAttrs) == {
+            "target": "t",
+            "label:a": "b",
+            "build-arg:X": "secret",
+            "local-sessionid:context": "u1000-s1",
+            "label:io.sockproxy.owner": "1000",
+            "build-arg:BUILDKIT_CACHE_MOUNT_NS": "sockproxy-1000",
+            "hostname": "sockproxy-1000",
+            "cmdline": "sockproxy",
+        }
+        rules = [(rule.action, rule.selector.identifier) for rule in sent.SourcePolicy.rules]
+        assert rules[:3] == [(1, "http://*"), (1, "https://*"), (1, "git://*")]
+        asked = around.helper.asked
+        assert [one["ask"] for one in asked] == ["solve", "outcome"]
+        assert asked[0]["tags"] == ["a:1", "b:2"]
+        assert "secret" not in str(asked)
+        assert asked[1] == {"ask": "outcome", "rid": "11" * 8, "status": "0", "image": "sha256:1"}
+
+
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"Frontend": "gateway.v0"}, "may not use the frontend"),
+    ({"FrontendAttrs": {"source": "image"}}, "FrontendAttrs.source: is not known"),
+    ({"FrontendAttrs": {"cmdline": "x"}}, "cmdline: is not known"),
+    ({"FrontendAttrs": {"hostname": "sockproxy-1"}}, "hostname: is not known"),
+    ({"FrontendAttrs": {"build-arg:BUILDKIT_CACHE_MOUNT_NS": "sockproxy-1"}}, "is set by sockproxy"),
+    ({"FrontendAttrs": {"build-arg:BUILDKIT_SANDBOX_HOSTNAME": "x"}}, "is set by sockproxy"),
+    ({"FrontendAttrs": {"build-arg:BUILDKIT_SYNTAX": "x"}}, "frontend's image"),
+    ({"FrontendAttrs": {"label:io.sockproxy.owner": "0"}}, "sockproxy's own"),
+    ({"FrontendAttrs": {"label:IO.sockproxy.x": "0"}}, "sockproxy's own"),
+    ({"FrontendAttrs": {"force-network-mode": "host"}}, "host's network namespace"),
+    ({"FrontendAttrs": {"cgroup-parent": "/x"}}, "parent cgroup"),
+    ({"FrontendAttrs": {"context": "https://127.0.0.1/x.git"}}, "fetch a build context"),
+    ({"FrontendAttrs": {"context": "http://buildkit-session/../x"}}, "fetch a build context"),
+    ({"FrontendAttrs": {"context": "git@host:x"}}, "fetch a build context"),
+    ({"FrontendAttrs": {"context:x": "input:y"}}, "fetch a build context"),
+    ({"FrontendAttrs": {"cache-imports": '[{"Type":"s3","Attrs":{"bucket":"x"}}]'}}, "speak to any host"),
+    ({"FrontendAttrs": {"cache-imports": "[["}}, "no JSON list"),
+    ({"FrontendAttrs": {"local-sessionid:context": "x:u1-s"}}, "not the name of a build or session"),
+    ({"Session": "x:u1-s"}, "not the name of a build or session"),
+    ({"Entitlements": ["network.host"]}, "may not give a build"),
+    ({"Entitlements": ["security.insecure"]}, "may not give a build"),
+    ({"Entitlements": ["device"]}, "may not give a build"),
+    ({"Definition": {"def": [b"\x0a\x00"]}}, "Definition: is not served"),
+    ({"SourcePolicy": {"version": 1}}, "SourcePolicy: is not served"),
+    ({"SourcePolicySession": "x"}, "SourcePolicySession: is not served"),
+    ({"EnableSessionExporter": True}, "EnableSessionExporter: is not served"),
+    ({"ProxyNetwork": True}, "ProxyNetwork: is not served"),
+    ({"Exporters": [{"Type": "other"}]}, "output type"),
+    ({"Exporters": [{"Type": "moby", "Attrs": {"containerimage.config": "{}"}}]}, "is not known"),
+    ({"Exporters": [{"Type": "moby", "Attrs": {"name": "a b"}}]}, "not the name of an image"),
+    ({"Exporters": [{"Type": "moby", "Attrs": {"registry.insecure": "true"}}]}, "speak to any host"),
+    ({"ExporterDeprecated": "moby", "ExporterAttrsDeprecated": {"dangling-name-prefix": "x"}}, "is not known"),
+    ({"Cache": {"Imports": [{"Type": "gha", "Attrs": {"url": "http://127.0.0.1"}}]}}, "speak to any host"),
+    ({"Cache": {"Exports": [{"Type": "exec"}]}}, "cache type"),
+    ({"Cache": {"ExportRefDeprecated": "x"}}, "is not served"),
+    ({"Ref": ""}, "needs a name"),
+    ({"Ref": "../x"}, "not the name"),
+]
+
+
+@pytest.mark.parametrize(("fields", "why"), REFUSED, ids=lambda value: str(value)[:60])
+def test_what_a_developer_may_not(fields: dict[str, object], why: str) -> None:
+    with mediated() as around:
+        reply = around.client.call(CONTROL + "Solve", solve(**fields))
+        assert reply.status in (DENIED, INVALID)
+        assert why in reply.text
+        assert around.daemon.calls == []
+        assert [one["ask"] for one in around.helper.asked] == ["refused"]
+
+
+def test_who_may_do_anything_is_still_the_owner() -> None:
+    attrs = {"source": "x"}
+    told = facts(ADMIN)
+    with mediated(told=told) as around:
+        assert around.client.call(CONTROL + "Solve", solve(FrontendAttrs=attrs)).status == DENIED  # has no row
+        fields: dict[str, Any] = {"Frontend": "gateway.v0", "FrontendAttrs": {"build-arg:BUILDKIT_SYNTAX": "x"}}
+        assert around.client.call(CONTROL + "Solve", solve(**fields)).status == 0
+        sent = around.sent("control.SolveRequest")
+        assert sent.FrontendAttrs["label:io.sockproxy.owner"] == "1000"
+        assert "cmdline" not in sent.FrontendAttrs
+        assert around.client.call(CONTROL + "Status", message("control.StatusRequest", Ref="u7-x")).status == 0
+        assert around.sent("control.StatusRequest").Ref == "u7-x"
+
+
+def test_pushing_needs_the_operation() -> None:
+    exporter = {"Type": "moby", "Attrs": {"name": "r.example/a", "push": "true"}}
+    cache = {"Exports": [{"Type": "registry", "Attrs": {"ref": "r.example/a"}}]}
+    with mediated(told=facts(operations=())) as around:
+        for fields in ({"Exporters": [exporter]}, {"Cache": cache}):
+            reply = around.client.call(CONTROL + "Solve", solve(**fields))
+            assert (reply.status, "does not allow ImagePush" in reply.text) == (DENIED, True)
+    with mediated() as around:
+        assert around.client.call(CONTROL + "Solve", solve(Exporters=[exporter], Cache=cache)).status == 0
+
+
+def test_only_listed_images_are_bases() -> None:
+    with mediated(told=facts({"base_images": ["docker.io/library/*"], "fetch": True})) as around:
+        around.client.call(CONTROL + "Solve", solve(FrontendAttrs={"attest:sbom": ""}))
+        assert around.daemon.calls == []
+        around.client.call(CONTROL + "Solve", solve())
+        rules = [
+            (one.action, one.selector.identifier) for one in around.sent("control.SolveRequest").SourcePolicy.rules
+        ]
+        assert rules == [(1, "docker-image://*"), (0, "docker-image://docker.io/library/*")]
+
+
+def test_others_images_are_no_bases() -> None:
+    foreign = ["docker.io/library/bobs:1", "docker.io/library/bobs*@sha256:2"]
+    with mediated(reply=lambda _: {"rid": "", "foreign": foreign}) as around:
+        around.client.call(CONTROL + "Solve", solve())
+        rules = [
+            (one.action, one.selector.match_type, one.selector.identifier)
+            for one in around.sent("control.SolveRequest").SourcePolicy.rules
+        ]
+        assert rules[-2:] == [(1, 1, "docker-image://" + foreign[0]), (1, 0, "docker-image://" + foreign[1])]
+
+
+def test_nothing_is_done_that_the_helper_refuses() -> None:
+    no = {"error": 503, "message": "the audit record cannot be written", "at": ""}
+    with mediated(reply=lambda _: no) as around:
+        for path, body in ((CONTROL + "Solve", solve()), (BRIDGE + "Solve", message("gateway.SolveRequest"))):
+            reply = around.client.call(path, body)
+            assert (reply.status, "audit record" in reply.text) == (UNAVAILABLE, True)
+        assert around.daemon.calls == []
+
+
+def test_a_frontend_hands_back_what_it_was_given() -> None:
+    result = {"ref": {"id": "r", "def": {"def": [b"x"]}}, "metadata": {"containerimage.config": b"{}"}}
+    answer = message("gateway.SolveResponse", result=result)
+    with mediated({BRIDGE + "Solve": [answer]}) as around:
+        build = {"buildkit_controlapi_buildid": "ref1"}
+        forged = message("gateway.ReturnRequest", result=result)
+        assert around.client.call(BRIDGE + "Return", forged, **build).status == DENIED
+        reply = around.client.call(BRIDGE + "Solve", message("gateway.SolveRequest", Frontend="dockerfile.v0"), **build)
+        assert around.daemon.calls[-1][1]["buildkit-controlapi-buildid"] == "u1000-ref1"
+        assert around.sent("gateway.SolveRequest").FrontendOpt["label:io.sockproxy.owner"] == "1000"
+        (got,) = reply.messages
+        assert not SCHEMA.parse("gateway.SolveResponse", got).result.ref.HasField("def")
+        assert around.client.call(BRIDGE + "Return", forged, **build).status == 0
+        assert not around.sent("gateway.ReturnRequest").result.ref.HasField("def")
+        other = message("gateway.ReturnRequest", result={"metadata": {"containerimage.config": b'{"Labels":{}}'}})
+        assert around.client.call(BRIDGE + "Return", other, **build).status == DENIED
+
+
+def test_the_history_is_ones_own() -> None:
+    def event(ref: str, digest: str) -> bytes:
+        logs = {"digest": digest}
+        return message(
+            "control.BuildHistoryEvent",
+            record={"Ref": ref, "logs": logs, "FrontendAttrs": {"label:io.sockproxy.owner": "1000"}},
+        )
+
+    answers = {
+        CONTROL + "ListenBuildHistory": [
+            event("u1000-a", "sha256:1"),
+            event("u10001-b", "sha256:2"),
+            event("c", "sha256:3"),
+        ]
+    }
+    with mediated(answers) as around:
+        reply = around.client.call(CONTROL + "ListenBuildHistory", message("control.BuildHistoryRequest"))
+        found = [SCHEMA.parse("control.BuildHistoryEvent", one).record.Ref for one in reply.messages]
+        assert found == ["a"]
+        for digest, status in (("sha256:1", 0), ("sha256:2", DENIED)):
+            read = "/containerd.services.content.v1.Content/Read"
+            assert around.client.call(read, message("content.ReadRequest", digest=digest)).status == status
+        around.client.call(
+            CONTROL + "UpdateBuildHistory", message("control.UpdateBuildHistoryRequest", Ref="b", Delete=True)
+        )
+        assert around.sent("control.UpdateBuildHistoryRequest").Ref == "u1000-b"
+
+
+def test_the_cache_is_nobodys() -> None:
+    with mediated({CONTROL + "DiskUsage": [b"x"]}) as around:
+        assert around.client.call(CONTROL + "DiskUsage").messages == [b""]
+        assert around.client.call(CONTROL + "Prune", message("control.PruneRequest", all=True)).messages == []
+        assert around.daemon.calls == []
+    with mediated(told=facts(ADMIN)) as around:
+        assert around.client.call(CONTROL + "Prune", message("control.PruneRequest", all=True)).status == 0
+        assert len(around.daemon.calls) == 1
+    with mediated(told=facts(ADMIN, operations=())) as around:
+        assert around.client.call(CONTROL + "Prune").status == DENIED
+
+
+NOT_SERVED = [
+    CONTROL + "Session",
+    BRIDGE + "NewContainer",
+    BRIDGE + "ExecProcess",
+    BRIDGE + "ReleaseContainer",
+    BRIDGE + "ResolveImageConfig",
+    BRIDGE + "ResolveSourceMeta",
+    BRIDGE + "Inputs",
+    "/containerd.services.content.v1.Content/List",
+    "/containerd.services.content.v1.Content/Write",
+    "/grpc.health.v1.Health/Watch",
+    CONTROL + "solve",
+    CONTROL + "Solve/",
+    "/" + CONTROL + "Solve",
+    "*",
+]
+
+
+@pytest.mark.parametrize("path", NOT_SERVED)
+def test_a_call_without_a_row_is_refused(path: str) -> None:
+    with mediated() as around:
+        reply = around.client.call(path, b"")
+        assert (reply.status, "is not served" in reply.text, around.daemon.calls) == (DENIED, True, [])
+
+
+@pytest.mark.parametrize("path", TABLE)
+def test_every_call_refuses_what_it_does_not_know(path: str) -> None:
+    method = TABLE[path]
+    if method.treat == "ignored":
+        return
+    with mediated() as around:
+        for body, why in ((b"\xfa\x3f\x01x", "is not known to this version"), (b"\x0a\xff", "")):
+            reply = around.client.call(path, body)
+            assert reply.status in (DENIED, INVALID)
+            assert why in reply.text
+        assert around.daemon.calls == []
+
+
+def test_an_unknown_field_deep_inside_is_refused() -> None:
+    exporter = message("control.Exporter", Type="moby") + b"\xf8\x01\x01"
+    body = solve() + b"\x6a" + bytes([len(exporter)]) + exporter
+    with mediated() as around:
+        reply = around.client.call(CONTROL + "Solve", body)
+        assert "SolveRequest.Exporters[0]: field number 31" in reply.text
+        assert around.daemon.calls == []
+
+
+def test_a_call_of_another_form_is_refused() -> None:
+    with mediated() as around:
+        path = CONTROL + "Info"
+        for headers in ({"content_type": "text/plain"}, {"grpc_encoding": "gzip"}, {"grpc_timeout": "forever"}):
+            assert around.client.call(path, b"", **headers).status == INVALID
+        number = around.client.start(path, b"\x00\x00\x00\x00\x00" * 2, framed=False)  # two messages
+        assert around.client.wait(number).status == INVALID
+        for data in (b"", b"\x00\x00", b"\x00\x00\x00\x00\x09x", b"\x01\x00\x00\x00\x01x", b"\x00\xff\xff\xff\xffx"):
+            assert around.client.wait(around.client.start(path, data, framed=False)).status == INVALID
+        assert around.daemon.calls == []
+        assert around.client.call(path, b"", grpc_timeout="5S").status == 0
+        assert around.daemon.calls[-1][1]["grpc-timeout"] == "5S"
+
+
+def test_each_message_and_rule_of_the_tables_is_there() -> None:
+    from sockproxy.buildkit import rules, treatments
+
+    schema = Schema()
+    for method in TABLE.values():
+        assert {method.request, method.answer} <= schema.fields.keys()
+        assert method.treat in treatments.TREATMENTS or method.treat == "ignored"
+    used = {field.rule for fields in schema.fields.values() for field in fields}
+    used |= {rule for rows in rules.ATTRIBUTES.values() for _, rule in rows}
+    assert used - {"free", "never", "dropped"} == rules.RULES.keys()
+
+
+def test_what_breaks_the_protocol_ends_the_connection() -> None:
+    for garbage in (b"\x00" * 64, b"\xff" * 64, b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\xff\xff\xff\xff"):
+        with mediated() as around:
+            around.client.sock.sendall(garbage)
+            with pytest.raises((Ended, OSError)):
+                around.client.call(CONTROL + "Info")
