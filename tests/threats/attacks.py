@@ -485,8 +485,6 @@ SYSTEM = "the system"
 ROWS_SYSTEM = [
     ask("plugins", SYSTEM, told("[]"), Ask("GET", "/plugins")),
     ask("the swarm", SYSTEM, told("not a swarm manager"), Ask("GET", "/nodes")),
-    ask("a session of BuildKit's", SYSTEM, told("101 Switching Protocols"), Raw(http("POST", "/session", "Connection: Upgrade", "Upgrade: h2c", "X-Docker-Expose-Session-Uuid: a"))),
-    ask("BuildKit itself", SYSTEM, told("101 Switching Protocols"), Raw(http("POST", "/grpc", "Connection: Upgrade", "Upgrade: h2c"))),
     ask("a build by BuildKit", SYSTEM, tagged("evil"), Ask("POST", "/build?version=2&t=evil", steal("FROM scratch\nCOPY Dockerfile /\n"))),
     ask("a snapshot in any folder", SYSTEM, told("experimental"), Ask("POST", "/containers/{OWN}/checkpoints", {"CheckpointID": "c", "CheckpointDir": "/etc"})),
 ]  # fmt: skip
