@@ -15,6 +15,13 @@ from sockproxy import paths, review
 from sockproxy.errors import ConfigError
 
 USAGE_ERROR = 2
+_PATHS = {
+    "docker_socket": "/var/run/docker.sock",
+    "listen": "/run/sockproxy/docker.sock",
+    "runtime_dir": "/run/sockproxy",
+    "state_dir": "/var/lib/sockproxy",
+    "log_dir": "/var/log/sockproxy",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("step", choices=("prepare", "started", "reload", "stopping"))
     step.set_defaults(run=_step)
 
+    install = commands.add_parser("install", help="have systemd run sockproxy (as root; shows what it does, and asks)")
+    _add_settings(install)
+    install.add_argument("--takeover", action="store_true", help="listen at the daemon's own path; move the daemon's")
+    uninstall = commands.add_parser("uninstall", help="undo that")
+    for command, run in ((install, _install), (uninstall, _uninstall)):
+        command.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+        command.add_argument("--yes", action="store_true", help="do not ask")
+        command.set_defaults(run=run)
+
     doctor = commands.add_parser("doctor", help="find ways around sockproxy, and what is missing on this machine")
     _add_settings(doctor)
     doctor.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
@@ -76,15 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
-    parser.add_argument(
-        "--docker-socket", metavar="PATH", default="/var/run/docker.sock", help="the daemon's socket (%(default)s)"
-    )
-    parser.add_argument(
-        "--listen", metavar="PATH", default="/run/sockproxy/docker.sock", help="the users' socket (%(default)s)"
-    )
-    parser.add_argument("--runtime-dir", metavar="PATH", default="/run/sockproxy", help="(%(default)s)")
-    parser.add_argument("--state-dir", metavar="PATH", default="/var/lib/sockproxy", help="(%(default)s)")
-    parser.add_argument("--log-dir", metavar="PATH", default="/var/log/sockproxy", help="(%(default)s)")
+    known = {**_PATHS, **paths.installed()}
+    for name in _PATHS:
+        help_ = {"docker_socket": "the daemon's socket ", "listen": "the users' socket "}.get(name, "")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", metavar="PATH", default=known[name], help=f"{help_}(%(default)s)"
+        )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +116,18 @@ def _up(options: argparse.Namespace) -> int:
     from sockproxy import supervise
 
     return supervise.main(options)  # finds the policy file itself, at each reload again
+
+
+def _install(options: argparse.Namespace) -> int:
+    from sockproxy import install
+
+    return install.install(options)
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from sockproxy import install
+
+    return install.uninstall(options)
 
 
 def _units(options: argparse.Namespace) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 POLICY_FILE = "/etc/sockproxy/sockproxy.yaml"
+MANIFEST = "/var/lib/sockproxy/installed.json"  # what `sockproxy install` has done
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -54,3 +56,13 @@ def policy_file(chosen: str | None) -> str | None:
     except OSError:
         pass
     return POLICY_FILE
+
+
+def installed() -> dict[str, str]:
+    """Tell with which paths sockproxy was installed on this machine; {} where it was not."""
+    try:
+        with open(MANIFEST, encoding="utf-8") as file:
+            found = json.load(file)["settings"]
+        return {str(name): str(value) for name, value in found.items() if value is not None}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}

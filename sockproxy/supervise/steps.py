@@ -54,8 +54,9 @@ def _reload(settings: Settings) -> int:
 
 
 def _record(settings: Settings, event: dict[str, object]) -> None:
-    recorder = Recorder(settings.runtime_dir)
-    try:
-        trio.run(record, recorder, settings, published(settings), event)
-    finally:
+    async def run() -> None:
+        recorder = Recorder(settings.runtime_dir)
+        await record(recorder, settings, published(settings), event)
         recorder.close()
+
+    trio.run(run)

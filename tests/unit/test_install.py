@@ -1,0 +1,187 @@
+"""Plans of `sockproxy install` and `uninstall`, done on a small machine in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from sockproxy.install import command, plan
+from sockproxy.install.machine import InstallError, Machine, Run, Step, Write
+from sockproxy.supervise import units
+from sockproxy.supervise.table import Settings
+
+PLAIN = Settings(None, "/var/run/docker.sock", "/run/sockproxy/docker.sock", "/run/sockproxy", "/state", "/log")
+TAKEN = plan.taken_over(PLAIN)
+
+
+class Small(Machine):
+    """Notes commands in place of running them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder, self.ran = folder, list[str]()
+        self.said = {"cat": "[Socket]", "show": "{ argv[]=/usr/sbin/dockerd -H fd:// ; }"}
+        self.write("/etc/docker/daemon.json", "{}")
+
+    def output(self, *argv: str) -> str:
+        return self.said[argv[1]]
+
+    def _run(self, step: Run) -> None:
+        self.ran.append(" ".join(step.argv))
+
+    def write(self, path: str, text: str) -> None:
+        place = self.folder / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def tree(self) -> dict[str, str]:
+        return {str(p.relative_to(self.folder)): p.read_text() if p.is_file() else "" for p in self.folder.rglob("*")}
+
+    def carry_out(self, steps: list[Step]) -> list[str]:
+        return [said for step in steps if (said := self.do(step))]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Small:
+    small = Small(tmp_path)
+    for folder in ("etc/systemd/system", "etc/sysusers.d", "etc/tmpfiles.d", "etc/profile.d", "var/lib/sockproxy"):
+        (tmp_path / folder).mkdir(parents=True)
+    return small
+
+
+@pytest.mark.parametrize("settings", [PLAIN, TAKEN], ids=["plain", "takeover"])
+def test_what_is_installed_is_undone_exactly(machine: Small, settings: Settings) -> None:
+    before = machine.tree()
+    machine.carry_out(plan.install(machine, settings))
+    for name, text in units.files(settings).items():
+        assert machine.read(f"/etc/{name}") == text
+    assert (machine.read(plan.DROP_IN) is None) == (settings == PLAIN)
+    assert (machine.read(plan.PROFILE) is None) == (settings == TAKEN)
+    assert machine.carry_out(plan.uninstall(machine)) == []
+    assert machine.tree() == before
+
+
+def test_a_take_over_moves_the_daemons_socket_before_ours_is_there(machine: Small) -> None:
+    machine.carry_out(plan.install(machine, TAKEN))
+    order = [
+        machine.ran.index(line) for line in ("systemctl daemon-reload", "systemctl stop docker.service docker.socket")
+    ]
+    order.append(machine.ran.index("systemctl start docker.socket docker.service"))
+    order.append(machine.ran.index("systemctl start sockproxy.service"))
+    assert order == sorted(order)
+    drop_in = machine.read(plan.DROP_IN) or ""
+    assert f"ListenStream=\nListenStream={plan.MOVED}\n" in drop_in
+    assert "DirectoryMode=0700\nSocketMode=0600" in drop_in
+    machine.ran.clear()
+    machine.carry_out(plan.uninstall(machine))
+    assert machine.ran[0].startswith("systemctl disable --now ")
+    assert machine.ran[1:] == [
+        "systemctl stop docker.service docker.socket",
+        "systemctl daemon-reload",
+        "systemctl start docker.socket docker.service",
+    ]
+
+
+def test_without_a_take_over_docker_is_left_alone(machine: Small) -> None:
+    machine.carry_out(plan.install(machine, PLAIN))
+    machine.carry_out(plan.uninstall(machine))
+    assert not any("docker" in line.replace("sockproxy-front-docker.socket", "") for line in machine.ran)
+
+
+def test_what_others_wrote_is_not_overwritten(machine: Small) -> None:
+    machine.write(plan.PROFILE, "export DOCKER_HOST=ssh://elsewhere\n")
+    with pytest.raises(InstallError, match=r"profile\.d/sockproxy\.sh is in the way"):
+        plan.install(machine, PLAIN)
+
+
+def test_what_was_changed_stays(machine: Small) -> None:
+    machine.carry_out(plan.install(machine, PLAIN))
+    machine.write(plan.PROFILE, "# mine now\n")
+    assert machine.carry_out(plan.uninstall(machine)) == [
+        f"{plan.PROFILE} stays: it was changed after the installation"
+    ]
+    assert machine.read(plan.PROFILE) == "# mine now\n"
+
+
+def test_an_upgrade_restarts_and_removes_what_is_no_more(machine: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = units.files
+    monkeypatch.setattr(
+        units, "files", lambda settings: {**real(settings), "systemd/system/sockproxy-old.service": "x"}
+    )
+    machine.carry_out(plan.install(machine, TAKEN))
+    monkeypatch.undo()
+    machine.ran.clear()
+    machine.carry_out(plan.install(machine, TAKEN))
+    assert machine.read("/etc/systemd/system/sockproxy-old.service") is None
+    assert machine.ran[-1] == "systemctl restart sockproxy.service"
+    assert not any(" stop " in line for line in machine.ran)
+
+
+def test_a_take_over_of_a_plain_installation_undoes_that_first(machine: Small) -> None:
+    machine.carry_out(plan.install(machine, PLAIN))
+    machine.carry_out(plan.install(machine, TAKEN))
+    assert machine.read(plan.PROFILE) is None
+    before = set(machine.manifest()["files"])
+    assert plan.DROP_IN in before
+
+
+@pytest.mark.parametrize(
+    ("said", "options", "why"),
+    [
+        ({"cat": ""}, "{}", "no unit docker.socket"),
+        ({"show": "{ argv[]=/usr/sbin/dockerd ; }"}, "{}", "-H fd://"),
+        ({}, '{"hosts": ["unix:///run/docker.sock"]}', '"hosts"'),
+        ({}, "{", "daemon.json"),
+    ],
+)
+def test_no_take_over_where_the_socket_is_not_systemds(
+    machine: Small, said: dict[str, str], options: str, why: str
+) -> None:
+    machine.said |= said
+    machine.write("/etc/docker/daemon.json", options)
+    with pytest.raises(InstallError, match=why):
+        plan.install(machine, TAKEN)
+
+
+def test_nothing_installed_nothing_undone(machine: Small) -> None:
+    with pytest.raises(InstallError, match="nothing was installed"):
+        plan.uninstall(machine)
+
+
+def test_a_dry_run_changes_nothing(
+    machine: Small, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Machine", lambda: machine)
+    before = machine.tree()
+    options = argparse.Namespace(**PLAIN._asdict(), takeover=True, dry_run=True, yes=True)
+    assert command.install(options) == 0
+    assert machine.tree() == before
+    assert machine.ran == []
+    told = capsys.readouterr().out
+    assert f"write {plan.DROP_IN}" in told
+    assert "running containers stop" in told
+
+
+def test_nobody_to_ask_is_no_yes(
+    machine: Small, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Machine", lambda: machine)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    real = os.path.isdir
+    monkeypatch.setattr("os.path.isdir", lambda path: path == "/run/systemd/system" or real(path))
+    options = argparse.Namespace(**PLAIN._asdict(), takeover=False, dry_run=False, yes=False)
+    assert command.install(options) == 2
+    assert "nobody is there to ask" in capsys.readouterr().err
+    assert machine.ran == []
+
+
+def test_a_step_that_fails_says_what_and_how_to_go_back(machine: Small) -> None:
+    with pytest.raises(InstallError, match=r"/bin/false failed|cannot run"):
+        Machine()._run(Run(("/bin/false",)))
+    Machine()._run(Run(("/bin/false",), must=False))
+    (machine.folder / "etc/file").write_text("x")
+    with pytest.raises(InstallError, match="can't be written"):
+        machine.do(Write("/etc/file/below", "x"))
