@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support import needs
+from tests.support import cgroups, needs
 from tests.support.engines import VERSIONS, Engine, Engines
 from tests.support.proxy import Proxy, default_policy
 from tests.support.users import Users, remove_folder, shared_folder
@@ -47,6 +47,7 @@ def engines(folder: Path) -> Iterator[Engines]:
     running = Engines(folder)
     yield running
     running.stop()
+    cgroups.remove_all()
 
 
 @pytest.fixture(scope="session", params=VERSIONS)

@@ -40,9 +40,9 @@ LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "
 LOADED |= {"os.path", "collections.abc", "json.decoder", "json.encoder", "json.scanner"}
 LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
-# 5,552 of ours; raise it only for code that must run as root.
+# 6,200 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 6_800
+OUR_LINES = 7_500
 
 MEASURE = """
 import sys

@@ -9,16 +9,18 @@ import json
 import os
 import socket
 
-from . import bridge, model, references, routes, session, shares, strict, volumes, wire
+from . import bridge, counts, model, references, routes, session, strict, volumes, wire
 from .call import Call
 from .caller import Caller
 from .context import Context
+from .counts import Turns
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused, Unavailable
 from .loop import IN, Lock, Loop
 from .objects import Objects
 from .policy import Decision, Policy
 from .references import Resolution
+from .shares import Shares
 from .statement import Statement
 
 Fault = Refused | Malformed | NotFound | Unavailable
@@ -31,9 +33,10 @@ ASK_SECONDS = 10.0  # for a sibling's answer
 class Approval:
     """Approve calls of one scope."""
 
-    def __init__(self, scope: str, loop: Loop, runtime: str) -> None:
-        self._scope, self._loop, self._runtime = scope, loop, runtime
+    def __init__(self, scope: str, loop: Loop, runtime: str, shares: Shares) -> None:
+        self._scope, self._loop, self._runtime, self._shares = scope, loop, runtime, shares
         self._objects = Objects()
+        self.turns = Turns(loop)
         self._making = Lock(loop)
 
     async def call(
@@ -56,10 +59,15 @@ class Approval:
             query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
             references.pin(context.operation, call.variables, body)
             if context.operation == "NetworkCreate":
+                await counts.networks(daemon, context)
                 await routes.judge(daemon, context, body)
+            elif context.operation == "VolumeCreate":
+                await counts.volume(daemon, context, body)
             await statement.intent()
             if context.operation == "ImageBuild":
                 query = await self._build_network(query, client)
+                parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
+                query = _put(query, "cgroupparent", parent)
         statement.sends(query, body)
         return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
 
@@ -73,13 +81,19 @@ class Approval:
         image = body.get("Image") if isinstance(body, dict) else None
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
+        ports = await counts.containers(daemon, context, parts["network"], image)
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
-            if sibling == "filesystem":
-                await shares.room(daemon, context)
             part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
             parts[sibling] = await self._ask(sibling, part, client)
-        return query, model.merge(parts)
+        merged = model.merge(parts)
+        host = merged.setdefault("HostConfig", {})
+        assert isinstance(host, dict)
+        if ports:
+            merged["Labels"][counts.PORTS] = str(ports)  # type: ignore[index]
+        await self._shares.log(daemon, host)
+        host["CgroupParent"] = await self._shares.place(daemon, context, str(host.get("CgroupParent", "")))
+        return query, merged
 
     async def _resolve(self, daemon: Daemon, context: Context, query: Query, part: object) -> Query:
         """Resolve what a part of a container's configuration names."""
@@ -96,7 +110,7 @@ class Approval:
         part: dict[str, object] = {"part": "ImageBuild", "body": {"HostConfig": {"NetworkMode": mode}}}
         approved = await self._ask("network", part, client)
         mode = approved["HostConfig"]["NetworkMode"]  # type: ignore[index]
-        return [*(pair for pair in query if pair[0] != "networkmode"), ("networkmode", mode)]
+        return _put(query, "networkmode", mode)
 
     async def _ask(self, sibling: str, part: dict[str, object], client: socket.socket) -> object:
         """Have a sibling approve its part, for the client whose socket it gets."""
@@ -129,7 +143,8 @@ class Approval:
                 await bridge.prepare(self._objects, daemon, context, body, self._making)
                 references.pin(PARTED, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
-                await volumes.prepare(daemon, context, body, str(header.get("image") or ""))
+                async with self.turns.of(who.uid, "VolumeCreate"):
+                    await volumes.prepare(daemon, context, body, str(header.get("image") or ""))
         except FAULTS as error:
             return fault(error)
         return {"body": body}
@@ -143,6 +158,11 @@ async def receive(loop: Loop, channel: socket.socket) -> bytes:
     for fd in fds:
         os.close(fd)
     return message
+
+
+def _put(query: Query, name: str, value: str) -> Query:
+    """Give a parameter another value; "" leaves it out."""
+    return [*(pair for pair in query if pair[0] != name), *([(name, value)] if value else [])]
 
 
 def _context(decision: Decision, who: Caller, operation: str) -> Context:

@@ -1,5 +1,6 @@
 """Keep memory, CPU time and processes of a container within the role's limits.
 
+A container's limit is at most the total of all of a person's: version 1 of cgroups takes no quota above the parent's.
 A limit of None is no limit. Zero, where the API takes it for "no limit", becomes the role's number on create, and is
 left out of an update, where it means "as before".
 """
@@ -16,26 +17,22 @@ from .walk import is_zero
 
 NANO = 1_000_000_000
 PERIOD = 100_000  # microseconds: the kernel's default period of the CPU quota
-ULIMITS = (
-    *("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rttime"),
-    *("sigpending", "stack"),
-)
 Judge = Callable[[int | None, Context], int | None]
 
 
-def _refuse_over(value: int, limit: int, what: str, ctx: Context) -> None:
+def _refuse_over(value: int, limit: int, what: str, rule: str, ctx: Context) -> None:
     """Refuse a number above the limit; below zero is the API's word for "without limit"."""
     if value < 0 or value > limit:
         asked = "without limit" if value < 0 else str(value)
-        raise ctx.refusal(f"may not use {what} {asked} (allowed: up to {limit})", "limits")
+        raise ctx.refusal(f"may not use {what} {asked} (allowed: up to {limit})", rule)
 
 
 def _within(key: str, what: str, scale: int = 1) -> Judge:
     def judge(value: int | None, ctx: Context) -> int | None:
-        limit = ctx.number("limits", key)
+        limit, rule = ctx.least(key)
         if limit is None:
             return value
-        _refuse_over(value or 0, int(limit * scale), what, ctx)
+        _refuse_over(value or 0, int(limit * scale), what, rule, ctx)
         return value or None
 
     return judge
@@ -43,7 +40,7 @@ def _within(key: str, what: str, scale: int = 1) -> Judge:
 
 def _or_limit(key: str, within: Judge) -> Judge:
     def judge(value: int | None, ctx: Context) -> int | None:
-        limit = ctx.number("limits", key)
+        limit, _ = ctx.least(key)
         return within(value, ctx) or (value if limit is None else int(limit))
 
     return judge
@@ -55,31 +52,38 @@ pids = _within("pids", "pids")
 pids_or_limit = _or_limit("pids", pids)
 cpus = _within("cpus", "nano CPUs", NANO)
 shm_size = _within("memory", "shared memory")
+tmpfs_size = _within("memory", "a tmpfs of")
 
 
 def ulimits(value: list[dict[str, object]], ctx: Context) -> list[dict[str, object]]:
-    """Allow all limits of a process but the one that is a right: realtime threads go before all others of the host."""
+    """Allow the ulimits that the role names, up to its bounds; below zero is without limit."""
+    allowed = ctx.rule("ulimits")
+    assert isinstance(allowed, dict)
     for index, item in enumerate(value):
-        name = str(item.get("Name", "")).lower()  # the daemon takes any case
-        if name not in ULIMITS and not ctx.flag("privileged"):
-            raise ctx.refusal(
-                f"may not set {show(name)} (allowed: {', '.join(ULIMITS)})", "privileged", f"[{index}].Name"
-            )
+        name = str(item.get("Name", "")).lower()
+        if name not in allowed:
+            words = ", ".join(allowed) or "none"
+            raise ctx.refusal(f"may not set the ulimit {show(name)} (allowed: {words})", "ulimits", f"[{index}].Name")
+        for key in ("Soft", "Hard"):
+            amount, most = item.get(key, 0), allowed[name]
+            if most is not None and isinstance(amount, int) and not 0 <= amount <= most:
+                why = f"may not have a ulimit {name} of {amount} (allowed: up to {most})"
+                raise ctx.refusal(why, "ulimits", f"[{index}].{key}")
     return value
 
 
 def memory_swap(value: int, ctx: Context) -> int | None:
     """Bound memory and swap together at twice the memory, which is what the daemon gives by itself."""
-    limit = ctx.number("limits", "memory")
+    limit, rule = ctx.least("memory")
     if limit is None:
         return value
-    _refuse_over(value, int(2 * limit), "memory and swap", ctx)
+    _refuse_over(value, int(2 * limit), "memory and swap", rule, ctx)
     return value or None
 
 
 def cpus_or_limit(value: int | None, ctx: Context) -> int | None:
     """Bound a new container's CPUs, unless its quota does (the daemon refuses both at once)."""
-    limit = ctx.number("limits", "cpus")
+    limit, _ = ctx.least("cpus")
     if limit is None or not is_zero(ctx.built.get("CpuQuota")):
         return cpus(value, ctx)
     # The daemon refuses more CPUs than the machine has; such a limit says nothing anyway.
@@ -95,23 +99,24 @@ def _period(ctx: Context) -> int:
 
 def cpu_quota(value: int | None, ctx: Context) -> int | None:
     """Bound a new container's quota; a period without a quota gets the limit's."""
-    limit = ctx.number("limits", "cpus")
+    limit, rule = ctx.least("cpus")
     if limit is None:
         return value
-    _refuse_over(value or 0, int(limit * (_period(ctx) or PERIOD)), "a CPU quota of", ctx)
+    _refuse_over(value or 0, int(limit * (_period(ctx) or PERIOD)), "a CPU quota of", rule, ctx)
     return value or int(limit * _period(ctx)) or None
 
 
 def cpu_quota_or_limit(value: int | None, ctx: Context) -> int | None:
     """Bound a build step's quota; it has no other way to say it."""
-    limit = ctx.number("limits", "cpus")
+    limit, _ = ctx.least("cpus")
     return cpu_quota(value, ctx) or (value if limit is None else int(limit * PERIOD))
 
 
 def cpu_quota_update(value: int | None, ctx: Context) -> int | None:
     """Bound a quota together with its period: over a period set earlier it could be any number of CPUs."""
-    if ctx.number("limits", "cpus") is None:
+    limit, rule = ctx.least("cpus")
+    if limit is None:
         return value
     if is_zero(value) != (_period(ctx) == 0):
-        raise ctx.refusal("may change quota and period only together (allowed: both, or NanoCpus alone)", "limits")
+        raise ctx.refusal("may change quota and period only together (allowed: both, or NanoCpus alone)", rule)
     return cpu_quota(value, ctx)

@@ -57,7 +57,15 @@ class Context:
         Raises:
             Refused: it is neither.
         """
-        value = self.rule(name)
+        return self._number(self.rule(name), name, key)
+
+    def least(self, key: str) -> tuple[int | float | None, str]:
+        """Look up the most that one container may use: no more than all of a person's together. And what says so."""
+        one, together = (self._number(self.rules.get(name, ({},))[0], name, key) for name in ("limits", "totals"))
+        rule = "totals" if together is not None and (one is None or together < one) else "limits"
+        return self.number(rule, key), rule
+
+    def _number(self, value: object, name: str, key: str) -> int | float | None:
         found: object = value.get(key, "") if isinstance(value, dict) else ""
         if found is None or (isinstance(found, (int, float)) and found is not True):
             return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import bounds, rules
+from . import bounds, logs, rules
 from .context import Context
 from .errors import Malformed
 from .fields import Rules
@@ -113,7 +113,7 @@ def oom_score_adj(value: int, ctx: Context) -> int:
 
 def oom_kill_disable(value: bool, ctx: Context) -> bool:
     """Refuse to hang at the memory limit for whom there is one."""
-    if value and ctx.number("limits", "memory") is not None:
+    if value and (ctx.number("limits", "memory") is not None or ctx.number("totals", "memory") is not None):
         raise ctx.refusal("may not turn the OOM killer off (allowed: false)", "limits")
     return value
 
@@ -142,9 +142,11 @@ RULES: Rules = {
     "isolation": rules.isolation,
     "kernel_paths": kernel_paths,
     "labels": rules.labels,
+    "own_cgroup": rules.own_cgroup,
     "own_filters": rules.own_filters,
     "owner_mark": rules.owner_mark,
     "owned_labels": rules.owned_labels,
+    "log_options": logs.log_options,
     "log_driver": only(("", "json-file", "local", "none"), "driver_options", "choose this log driver"),
     "memory": bounds.memory,
     "memory_or_limit": bounds.memory_or_limit,

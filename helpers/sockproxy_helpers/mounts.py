@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from . import bounds
 from .context import Context
 from .errors import Malformed
 from .operations import NAME
@@ -16,6 +17,12 @@ from .strict import show
 
 _ODD = re.compile(r"[\x00-\x1f\x7f]")
 _FREE_MODES = ("rw", "ro", "nocopy", "private", "rprivate", "consistent", "cached", "delegated", "default")
+
+_TMPFS = re.compile(
+    "rw|ro|no(?:exec|suid|dev|atime|diratime)|exec|suid|dev|atime|diratime|(?:rel|strict)atime|(?:a)?sync|"
+    "(?:mode|uid|gid|nr_inodes|nr_blocks)=[0-9]{1,18}|size=(?:[0-9]{1,15}[kmgKMG]?|[0-9]{1,3}%)"
+)
+_TMPFS_WORDS = "rw, ro, exec, noexec, suid, nosuid, dev, nodev, the times', size, mode, uid, gid, nr_inodes, nr_blocks"
 
 propagation = only(("", "private", "rprivate"), "security_options", "share mounts with the host")
 
@@ -113,6 +120,25 @@ def mount_points(value: dict[str, object], ctx: Context) -> dict[str, object]:
         if not path.startswith("/"):
             raise Malformed(f"{ctx.path}: {show(path)} is not an absolute path")
     return value
+
+
+def tmpfs(value: dict[str, str], ctx: Context) -> dict[str, str]:
+    """Allow the usual options of a tmpfs, and no size above the container's memory: in that it counts."""
+    mount_points({**value}, ctx)
+    for path, text in value.items():
+        for option in text.split(",") if text else ():
+            if not _TMPFS.fullmatch(option):
+                raise ctx.refusal(f"the tmpfs option {show(option)} (allowed: {_TMPFS_WORDS})", at=f".{show(path)}")
+            key, _, size = option.partition("=")
+            if key == "size":
+                bounds.tmpfs_size(_bytes(size), ctx)
+    return value
+
+
+def _bytes(size: str) -> int:
+    """Read a tmpfs's size as the kernel does; a share of the machine's memory counts as the largest."""
+    units = {"": 0, "k": 10, "m": 20, "g": 30}
+    return 1 << 62 if size.endswith("%") else int(size.rstrip("kmgKMG")) << units[size.lstrip("0123456789").lower()]
 
 
 def storage_opt(value: dict[str, str], ctx: Context) -> dict[str, str]:

@@ -52,6 +52,22 @@ def host_port(value: str, ctx: Context) -> str:
     return value
 
 
+def host_address(value: str | None, ctx: Context) -> str | None:
+    """Allow the addresses of the host that the role names; none given means all of IPv4."""
+    allowed = ctx.rule("ports")["addresses"]  # type: ignore[index]
+    if (value or "0.0.0.0") not in allowed and "ALL" not in allowed:  # noqa: S104 (it is not bound here)
+        words = ", ".join(allowed) or "none"
+        raise ctx.refusal(f"may not publish ports on {value or '0.0.0.0'} (allowed: {words})", "ports")  # noqa: S104
+    return value
+
+
+def publish_all(value: bool, ctx: Context) -> bool:
+    """Judge the exposed ports as if each was published on no address in particular."""
+    if value:
+        host_address(None, ctx)
+    return value
+
+
 def network_name(value: str, ctx: Context) -> str:
     """Keep the names of users' own bridges (see `bridge`) for those."""
     if _BRIDGE.fullmatch(value):
@@ -132,7 +148,9 @@ RULES: Rules = {
     "driver_options": rules.driver_options,
     "endpoints": endpoints,
     "exposed_ports": exposed_ports,
+    "host_address": host_address,
     "host_port": host_port,
+    "publish_all": publish_all,
     "ignored": rules.ignored,
     "ipam_driver": only(("", "default"), "driver_options", "choose an address driver"),
     "labels": rules.labels,

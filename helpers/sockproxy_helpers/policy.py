@@ -106,6 +106,11 @@ class Policy:
             return []
         return [binding for binding, selector in self._containers if _selects(selector, caller, caller.container)]
 
+    def rules_of(self, caller: Caller) -> dict[str, Rule] | None:
+        """Give the rules of a person's role; None when no binding matches. Only to be read."""
+        binding = self.role_of(caller)
+        return self._roles[binding[1]].rules if binding else None
+
     def decide(self, caller: Caller, operation: str) -> Decision:
         """Decide whether a caller may ask for an operation, and under which rules."""
         binding = self.role_of(caller)

@@ -159,5 +159,17 @@ def clean(path: str) -> list[str]:
 
 
 cgroup_parent = needs("cgroup_parent", "choose the parent cgroup")
+
+
+def own_cgroup(value: str | None, ctx: Context) -> str | None:
+    """Put what a user starts under the user's own cgroup; `shares` gives it its limits and the daemon's name for it."""
+    own = f"/sockproxy/{ctx.caller.uid}"
+    if value and value != own:
+        return str(cgroup_parent(value, ctx))
+    totals = ctx.rule("totals")
+    bounded = isinstance(totals, dict) and any(totals[key] is not None for key in ("memory", "cpus", "pids"))
+    return own if bounded else value
+
+
 driver_options = needs("driver_options", "set options of drivers")
 isolation = only(("", "default"), "driver_options", "choose an isolation technology")

@@ -19,6 +19,7 @@ from . import approve, caller, cut, operations, origin, wire
 from .buildkit import Mediated
 from .call import Call, adopt
 from .caller import Caller
+from .cgroupfs import Cgroups
 from .daemon import Daemon
 from .errors import Refused, Unavailable
 from .exchange import Exchange
@@ -26,6 +27,7 @@ from .loop import IN, Loop
 from .policy import Policy
 from .record import Recorder
 from .redact import Redaction
+from .shares import Shares
 from .statement import Statement
 from .tunnel import Gone
 
@@ -38,11 +40,12 @@ ACCEPT_PAUSE = 0.05  # seconds without descriptors: accept again when some may h
 class Helper:
     """Be the helper of one scope."""
 
-    def __init__(self, scope: str, loop: Loop, environment: dict[str, str]) -> None:
+    def __init__(self, scope: str, loop: Loop, environment: dict[str, str], cgroups: Cgroups) -> None:
         """Prepare to serve.
 
         Args:
             scope: lifecycle, network or filesystem.
+            cgroups: below which users have theirs.
             environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME.
         """
         self.scope, self.loop = scope, loop
@@ -51,7 +54,8 @@ class Helper:
         self._listen_path = environment["SOCKPROXY_LISTEN"]
         runtime = environment["SOCKPROXY_RUNTIME"]
         self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
-        self._approval = approve.Approval(scope, loop, runtime)
+        self.shares = Shares(cgroups)
+        self._approval = approve.Approval(scope, loop, runtime, self.shares)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
         self._salt = _salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
         self._front_uid = pwd.getpwnam(FRONT).pw_uid
@@ -110,7 +114,9 @@ class Helper:
             header, payload = wire.unpack(message)
             who = await self._identify(client, daemon)
             if uid == self._front_uid:
-                reply, rest = await self._call(channel, client, daemon, Call(header, payload, self.operations), who)
+                call = Call(header, payload, self.operations)
+                async with self._approval.turns.of(who.uid, call.operation.name):
+                    reply, rest = await self._call(channel, client, daemon, call, who)
             elif uid == 0:
                 reply, rest = await self._approval.part(header, who, self.policy, daemon), b""
             else:

@@ -26,21 +26,38 @@ def _is_binds(value: object) -> bool:
     )
 
 
-def _is_limits(value: object) -> bool:
-    """Check the bounds. 0 means "unlimited" to the daemon for all but our own count, so it must never get there."""
-    return (
+def _is_amount(value: object) -> bool:
+    """Check a bound. 0 means "unlimited" to the daemon, so it must never get there."""
+    return value is None or (type(value) is int and 0 < value < 1 << 63)
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 1 << 63)
+
+
+def _is_cpus(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 < value < 1 << 20)  # type: ignore[operator]
+
+
+def _is_map(shapes: dict[str, Callable[[object], bool]]) -> Callable[[object], bool]:
+    """Make a check of a map that has exactly these keys."""
+    return lambda value: (
         isinstance(value, dict)
-        and value.keys() == {"memory", "cpus", "pids", "containers"}
-        and all(value[key] is None or (type(value[key]) is int and value[key] > 0) for key in ("memory", "pids"))
-        and (value["cpus"] is None or (type(value["cpus"]) in (int, float) and 0 < value["cpus"] < 1 << 20))
-        and (value["containers"] is None or (type(value["containers"]) is int and value["containers"] >= 0))
+        and value.keys() == shapes.keys()
+        and all(shape(value[key]) for key, shape in shapes.items())
     )
 
 
-def _is_ports(value: object) -> bool:
-    return (
-        isinstance(value, dict) and value.keys() == {"min"} and type(value["min"]) is int and 0 < value["min"] < 65537
-    )
+_RESOURCES: dict[str, Callable[[object], bool]] = {"memory": _is_amount, "cpus": _is_cpus, "pids": _is_amount}
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 0 < value < 65537
+
+
+def _is_bounds(value: object) -> bool:
+    """Check a map of any names to bounds."""
+    return isinstance(value, dict) and _is_names(list(value)) and all(map(_is_count, value.values()))
 
 
 # Every role has every one of these. The sentences and the defaults are in sockproxy/policy/schema.py.
@@ -54,14 +71,16 @@ RULES: dict[str, Callable[[object], bool]] = {
     "driver_options": _is_flag,
     "fetch": _is_flag,
     "host_namespaces": _is_names,
-    "limits": _is_limits,
+    "limits": _is_map({**_RESOURCES, "containers": _is_count, "logs": _is_amount}),
     "no_new_privileges": _is_flag,
-    "ports": _is_ports,
+    "ports": _is_map({"min": _is_port, "addresses": _is_names}),
     "privileged": _is_flag,
     "runtimes": _is_names,
     "security_options": _is_flag,
     "sees_all": _is_flag,
     "sysctls": _is_names,
+    "totals": _is_map({**_RESOURCES, "networks": _is_count, "volumes": _is_count, "ports": _is_count}),
+    "ulimits": _is_bounds,
     "unmodelled": _is_flag,
     "via": _is_names,
 }

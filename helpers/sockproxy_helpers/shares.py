@@ -1,33 +1,119 @@
-"""Keep the number of a user's containers within the role's."""
+"""Put what a user runs below the user's own cgroup, as the daemon's cgroup driver names it."""
 
 from __future__ import annotations
 
 import json
+import sys
+import time
 
+from . import caller
+from .caller import Caller
+from .cgroupfs import BUILDS, Cgroups, Totals
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
-from .objects import OWNER
+from .logs import unless_bounded
+from .loop import Loop
+from .objects import OWNER, owner_of, parse
 from .operations import quote
+from .policy import Policy
+from .rules import own_cgroup
+
+FRESH = 60.0  # seconds that the daemon's word about itself counts: another driver takes a restart of it
+PATIENCE = 2.0  # seconds until a daemon that does not answer is asked again
 
 
-async def room(daemon: Daemon, ctx: Context) -> None:
-    """Make sure that the caller may have one more container, stopped ones counted.
+class Shares:
+    """Keep the users' shares of the machine, for one helper."""
 
-    Raises:
-        Refused: the caller has as many as the role allows.
-    """
-    most = ctx.number("limits", "containers")
-    if most is None:
-        return
-    filters = json.dumps({"label": [f"{OWNER}={ctx.caller.uid}"]})
-    status, answer = await daemon.request("GET", f"/containers/json?all=1&filters={quote(filters)}")
-    try:
-        count = len(json.loads(answer)) if status == 200 else -1
-    except (ValueError, TypeError):
-        count = -1
-    if count < 0:
-        raise Unavailable("the Docker daemon does not tell how many containers there are")
-    if count >= most:
-        ctx.path = ""
-        raise ctx.refusal(f"may have {most} containers, and you have {count}: remove one (docker ps -a)", "limits")
+    def __init__(self, cgroups: Cgroups) -> None:
+        self._cgroups = cgroups
+        self._told: dict[str, object] = {}
+        self._asked = 0.0
+
+    async def place(self, daemon: Daemon, ctx: Context, parent: str) -> str:
+        """Say under which cgroup the daemon is to put what the caller starts, once that has the role's totals.
+
+        Args:
+            parent: as the rule `own_cgroup` has left it.
+
+        Raises:
+            Unavailable: limits can't be set here, so the share would be no bound.
+        """
+        if parent != own_cgroup(None, ctx):
+            return parent
+        await self._prepare(daemon)
+        self._apply(ctx.caller.uid, totals(ctx.rules))
+        own = f"/{self._cgroups.name}/{ctx.caller.uid}"
+        return f"{own}/{BUILDS}" if ctx.operation == "ImageBuild" else own
+
+    async def log(self, daemon: Daemon, host: dict[str, object]) -> None:
+        """Settle a container's log options, by the daemon's default driver."""
+        unless_bounded(host, str((await self._info(daemon)).get("LoggingDriver")))
+
+    async def _info(self, daemon: Daemon) -> dict[str, object]:
+        """Ask the daemon about itself, at times."""
+        if time.monotonic() - self._asked > FRESH or not self._asked:
+            status, found = parse(*await daemon.request("GET", "/info"))
+            if status != 200 or not isinstance(found, dict):
+                raise Unavailable("the Docker daemon does not tell about itself")
+            self._told = {key: found.get(key) for key in ("CgroupDriver", "CgroupVersion", "LoggingDriver")}
+            self._asked = time.monotonic()
+        return self._told
+
+    async def _prepare(self, daemon: Daemon) -> None:
+        """See that the daemon's way to handle cgroups is one that we know to use."""
+        told = await self._info(daemon)
+        driver, version = str(told["CgroupDriver"]), str(told["CgroupVersion"] or "1")  # told since 20.10
+        if driver != "cgroupfs" or version != str(self._cgroups.version):
+            raise Unavailable(
+                f"your share of the machine can't be set: the Docker daemon uses {driver} and version {version} of "
+                f"cgroups, sockproxy can write to version {self._cgroups.version or 'none'} (an administrator can "
+                "give the role no totals: null)"
+            )
+
+    def _apply(self, uid: int, wanted: Totals) -> None:
+        try:
+            self._cgroups.apply(uid, wanted)
+        except OSError as error:
+            raise Unavailable(f"your share of the machine can't be set: {error.filename}: {error.strerror}") from error
+
+    async def adopt(self, loop: Loop, daemon: Daemon, policy: Policy) -> None:
+        """Bring the cgroups of all who have containers up to date, and remove those of others.
+
+        Cgroups are gone after a reboot, and the daemon starts containers by itself; totals change with the policy.
+        """
+        while True:
+            try:
+                owners = await _owners(daemon)
+                break
+            except Unavailable:
+                await loop.wait({}, PATIENCE)
+        for uid in owners:
+            user, groups, home = caller.account(uid)
+            rules = policy.rules_of(Caller(uid, uid, 0, user, list(groups), home))
+            if rules is not None and any(value is not None for value in totals(rules).values()):
+                try:
+                    await self._prepare(daemon)
+                    self._apply(uid, totals(rules))
+                except Unavailable as error:
+                    print(f"sockproxy: uid {uid}: {error}", file=sys.stderr)
+        for uid in self._cgroups.users() - owners:
+            self._cgroups.remove(uid)
+
+
+def totals(rules: dict[str, tuple[object, str]]) -> Totals:
+    """Take a role's totals of what cgroups bound."""
+    value = rules["totals"][0]
+    assert isinstance(value, dict)
+    return {key: value[key] for key in ("memory", "cpus", "pids")}
+
+
+async def _owners(daemon: Daemon) -> set[int]:
+    """List who has containers."""
+    filters = quote(json.dumps({"label": [OWNER]}))
+    status, items = parse(*await daemon.request("GET", f"/containers/json?all=1&filters={filters}"))
+    if status != 200 or not isinstance(items, list):
+        raise Unavailable("the Docker daemon lists nothing")
+    owners = (owner_of(item) for item in items if isinstance(item, dict))
+    return {uid for uid in owners if uid is not None}

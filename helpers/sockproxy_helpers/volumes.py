@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from . import counts
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
@@ -27,7 +28,7 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
         image: whose VOLUMEs the daemon will make, too.
 
     Raises:
-        Refused: a volume of that name is somebody else's.
+        Refused: a volume of that name is somebody else's, or they would be too many.
         NotFound: there is no such image. The create must end here: by the time that the daemon looks there may be one,
             and it would mount what was not checked.
     """
@@ -35,20 +36,25 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
     binds, mounts = [str(bind).split(":") for bind in host.get("Binds") or []], host.get("Mounts") or []
-    for bind in binds:
-        if len(bind) > 1 and not bind[0].startswith("/"):
-            await _make(daemon, ctx, {"Name": bind[0], "Driver": host.get("VolumeDriver", "")})
-    for mount in mounts:
-        if mount.get("Type") == "volume":
-            options = _label(mount, ctx)
-            if mount.get("Source"):
-                await _make(daemon, ctx, {"Name": mount["Source"], **options})
+    wishes = [
+        {"Name": bind[0], "Driver": host.get("VolumeDriver", "")}
+        for bind in binds
+        if len(bind) > 1 and not bind[0].startswith("/")
+    ]
+    own = [mount for mount in mounts if mount.get("Type") == "volume"]
+    for mount in own:
+        wish = {"Name": mount.get("Source"), **_label(mount, ctx)}
+        wishes += [wish] if wish["Name"] else []
     taken = {bind[1] for bind in binds if len(bind) > 1} | {str(mount.get("Target")) for mount in mounts}
     taken |= set(host.get("Tmpfs") or {})
     for container in host.get("VolumesFrom") or []:
         taken |= await _destinations(daemon, str(container).partition(":")[0])
     wanted = {bind[0] for bind in binds if len(bind) == 1} | set(part.get("Volumes") or {}) | implied  # type: ignore[call-overload]
     made: list[Part] = [{"Type": "volume", "Target": target} for target in sorted(_clean(wanted) - _clean(taken))]
+    anonymous = len(made) + sum(not mount.get("Source") for mount in own)
+    await counts.volumes(daemon, ctx, {str(wish["Name"]) for wish in wishes}, anonymous)
+    for wish in wishes:
+        await _make(daemon, ctx, wish)
     for mount in made:
         _label(mount, ctx)
     host["Binds"] = [":".join(bind) for bind in binds if len(bind) > 1]

@@ -28,7 +28,8 @@ from sockproxy.policy.document import (
     parse,
     read,
 )
-from sockproxy.policy.schema import RULES, Value
+from sockproxy.policy.schema import RULES
+from sockproxy.policy.values import Value
 from sockproxy_helpers import operations
 from sockproxy_helpers.policy import LARGEST, VERSION
 

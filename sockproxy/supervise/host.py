@@ -20,6 +20,7 @@ import sys
 from sockproxy import paths
 from sockproxy.supervise import table
 from sockproxy.supervise.table import Endpoint, Row, Settings
+from sockproxy_helpers import cgroupfs
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
@@ -85,6 +86,14 @@ def salt(path: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(os.urandom(32))
+
+
+def cgroups_of_users(name: str) -> None:
+    """Make the folders below which each user gets a cgroup; without them, totals can't be had."""
+    try:
+        cgroupfs.find(name).make()
+    except OSError as error:
+        say(f"warning: no totals a user can be set: {error.filename}: {error.strerror}")
 
 
 def _folder(path: str, mode: int, user: str, group: str) -> None:

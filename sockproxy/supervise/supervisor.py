@@ -74,6 +74,7 @@ def ready_host(settings: Settings, rows: tuple[Row, ...]) -> None:
     for row in rows:
         host.readable(row, take_rights(row))
     host.folders(settings)
+    host.cgroups_of_users(settings.shares)
 
 
 def publish(settings: Settings) -> Policy:

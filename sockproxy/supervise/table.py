@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from sockproxy import paths
 
 FRONT = "sockproxy"
+RUNTIME = "/run/sockproxy"  # unless the command line says something else
 AUDIT = "sockproxy-audit"
 BUILD = "sockproxy-build"
 SCOPES = ("lifecycle", "network", "filesystem")
@@ -38,6 +40,12 @@ class Settings(NamedTuple):
     def policy(self) -> str:
         """The compiled policy's path."""
         return os.path.join(self.state_dir, "policy.json")
+
+    @property
+    def shares(self) -> str:
+        """The name of the folder below which users have their cgroups: one's own where two run on a machine."""
+        own = "" if self.runtime_dir == RUNTIME else hashlib.sha256(self.runtime_dir.encode()).hexdigest()[:8]
+        return f"sockproxy{own}"
 
     def state_of(self, scope: str) -> str:
         """The folder in which a helper may keep files: the only one that it may write to."""
@@ -109,6 +117,7 @@ def table(settings: Settings) -> tuple[Row, ...]:
         helper = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         argv = (bare_python, "-I", "-S", "-B", paths.helpers_dir(), scope)
         own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
+        own["SOCKPROXY_SHARES"] = settings.shares
         rows.append(
             Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, {**policy, **own}, True, -500, WATCHDOG)
         )

@@ -22,8 +22,8 @@ REQUESTS = [
     for path in sorted(CORPUS.glob("*.json"))
     for number, request in enumerate(json.loads(path.read_text()))
 ]
-ADDED = {"ContainerIDFile", "CapDrop", "SecurityOpt", "Memory", "NanoCpus", "PidsLimit"}
-UNREAD = ("rm", "forcerm", "only_ids", "trunc_cmd", "memory", "cpuquota")
+ADDED = {"CgroupParent", "LogConfig", "ContainerIDFile", "CapDrop", "SecurityOpt", "Memory", "NanoCpus", "PidsLimit"}
+UNREAD = ("cgroupparent", "rm", "forcerm", "only_ids", "trunc_cmd", "memory", "cpuquota")
 
 
 def meaning(value: Any) -> Any:

@@ -24,9 +24,11 @@ RULES: dict[str, Any] = {
     "fetch": False,
     "default_bridge": False,
     "host_namespaces": [],
-    "limits": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "containers": 0},
+    "limits": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "containers": 0, "logs": 1 << 20},
+    "totals": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "networks": 0, "volumes": 1, "ports": None},
+    "ulimits": {"core": None, "nofile": 0},
     "no_new_privileges": True,
-    "ports": {"min": 1024},
+    "ports": {"min": 1024, "addresses": ["0.0.0.0"]},
     "privileged": False,
     "runtimes": [],
     "security_options": False,
@@ -84,7 +86,7 @@ def test_the_policy_is_named_by_its_bytes(loaded: Policy) -> None:
 def test_allowed_names_the_line_of_the_operation_and_carries_the_rules(loaded: Policy) -> None:
     decision = loaded.decide(person("x", "staff"), "ContainerCreate")
     assert (decision.allowed, decision.role, decision.at, decision.why) == (True, "developer", "p.yaml:22", "")
-    assert decision.rules["ports"] == ({"min": 1024}, "p.yaml:29")
+    assert decision.rules["ports"] == ({"min": 1024, "addresses": ["0.0.0.0"]}, "p.yaml:29")
     assert decision.rules.keys() == policy.RULES.keys()
 
 
@@ -235,11 +237,23 @@ DAMAGE = [
     *(limit(name, value) for name in ("memory", "pids", "cpus") for value in (0, -1, True, "1")),
     *(limit(name, 1.5) for name in ("memory", "pids", "containers")),
     limit("containers", -1),
+    *(rule("ulimits", value) for value in (None, [], {"core": -1}, {"core": "1"}, {"": 1})),
+    rule("totals", {"memory": None, "cpus": None, "pids": None}),
     limit("cpus", float("inf")),
     limit("cpus", float("nan")),
     *(
         rule("ports", value)
-        for value in (None, 1024, {}, {"min": 0}, {"min": 65537}, {"min": True}, {"min": 1, "max": 2})
+        for value in (
+            None,
+            1024,
+            {},
+            {"min": 0},
+            {"min": 65537},
+            {"min": True},
+            {"min": 1, "max": 2},
+            {"min": 1},
+            {"min": 1, "addresses": [1]},
+        )
     ),
 ]
 

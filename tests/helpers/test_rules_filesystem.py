@@ -258,10 +258,13 @@ def test_no_buildkit_by_way_of_build(key: str, value: str) -> None:
         judge("ImageBuild", query=[(key, value)], rules=ADMIN)
 
 
+CGROUP = ("cgroupparent", "/sockproxy/1000")
+
+
 def test_builds_are_bounded() -> None:
     swept = [("rm", "1"), ("forcerm", "1")]
     ours = ("labels", json.dumps(OWNED, separators=(",", ":")))
-    assert judge("ImageBuild")[0] == [*swept, ("memory", str(8 << 30)), ("cpuquota", "400000"), ours]
+    assert judge("ImageBuild")[0] == [*swept, ("memory", str(8 << 30)), ("cpuquota", "400000"), CGROUP, ours]
     query = [
         ("t", "a"),
         ("t", "b"),
@@ -270,7 +273,7 @@ def test_builds_are_bounded() -> None:
         ("cpuquota", "4000"),
         ("buildargs", '{"A":null,"B":"1"}'),
     ]
-    assert judge("ImageBuild", query=query)[0] == [*query[:2], *swept, *query[2:], ours]
+    assert judge("ImageBuild", query=query)[0] == [*query[:2], *swept, *query[2:-1], CGROUP, query[-1], ours]
     assert judge("ImageBuild", query=[("version", "1"), ("outputs", "[]"), ("session", "")], rules=ADMIN)[0] == [
         ours,
         ("version", "1"),

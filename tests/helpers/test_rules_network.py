@@ -45,7 +45,7 @@ def test_ports(port: str) -> None:
 def test_low_ports(port: str) -> None:
     with pytest.raises(Refused, match=r"HostConfig.PortBindings.80/tcp\[0\].HostPort.*allowed: 1024 and above"):
         create({"PortBindings": {"80/tcp": [{"HostPort": port}]}})
-    create({"PortBindings": {"80/tcp": [{"HostPort": port}]}}, ADMIN | {"ports": {"min": 0}})
+    create({"PortBindings": {"80/tcp": [{"HostPort": port}]}}, ADMIN | {"ports": {"min": 0, "addresses": ["ALL"]}})
 
 
 @pytest.mark.parametrize("port", ["00080", "-1", "+80", " 80", "8080/tcp", "65536", "8000-70000", "80-", "a", "\u0661"])
@@ -62,12 +62,32 @@ def test_odd_container_ports(port: str) -> None:
         create({"PortBindings": {port: []}})
 
 
-@pytest.mark.parametrize("ports", [{"min": 65536}, {"min": None}])
+@pytest.mark.parametrize("ports", [{"min": 65536, "addresses": ["0.0.0.0"]}, {"min": None, "addresses": ["ALL"]}])
 def test_no_ports_at_all(ports: dict[str, object]) -> None:
     rules = DEVELOPER | {"ports": ports}
     create({"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, rules)
     with pytest.raises(Refused):
         create({"PortBindings": {"80/tcp": [{"HostPort": "65535"}]}}, rules)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::", "192.0.2.1", "0", "0.0.0.00", "localhost"])
+def test_other_addresses(address: str) -> None:
+    with pytest.raises(Refused, match=r"HostIp: .* on .* \(allowed: 0.0.0.0, 127.0.0.1\)") as refusal:
+        create({"PortBindings": {"80/tcp": [{"HostIp": address, "HostPort": "8080"}]}})
+    assert refusal.value.rule == "ports"
+    create({"PortBindings": {"80/tcp": [{"HostIp": address, "HostPort": "8080"}]}}, ADMIN)
+
+
+def test_no_address_is_all_of_them() -> None:
+    loopback = DEVELOPER | {"ports": {"min": 1, "addresses": ["127.0.0.1"]}}
+    for host in ({"PortBindings": {"80/tcp": [{}]}}, {"PortBindings": {"80/tcp": [{"HostIp": ""}]}}):
+        create(host)
+        with pytest.raises(Refused, match=r"on 0\.0\.0\.0 \(allowed: 127\.0\.0\.1\)"):
+            create(host, loopback)
+    with pytest.raises(Refused, match="PublishAllPorts"):
+        create({"PublishAllPorts": True}, loopback)
+    create({"PublishAllPorts": True})
+    create({"PublishAllPorts": False}, loopback)
 
 
 def test_endpoint_drivers() -> None:

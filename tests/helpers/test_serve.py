@@ -11,6 +11,7 @@ import pytest
 
 from sockproxy.policy import compile as compiler
 from sockproxy_helpers import approve, caller, serve, wire
+from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.policy import Policy
@@ -71,7 +72,7 @@ class Stage:
         self.channels = []
 
     def helper(self, scope: str = "lifecycle") -> serve.Helper:
-        helper = self.helpers[scope] = serve.Helper(scope, self.loop, self.environment)
+        helper = self.helpers[scope] = serve.Helper(scope, self.loop, self.environment, Cgroups("sockproxy", 0, []))
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         listener.bind(str(self.folder / f"helpers/{scope}.sock"))
         listener.listen()

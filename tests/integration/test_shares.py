@@ -24,7 +24,7 @@ def test_number_of_containers(engine: Engine, users: Users, start_proxy: Callabl
     proxy = start_proxy(engine, policy=default_policy(users) + LIMITED)
     made = [proxy.run(users.alice, ["docker", "create", "busybox"], timeout=60) for _ in range(3)]
     assert [done.returncode for done in made] == [0, 0, 1]
-    assert "role developer may have 2 containers, and you have 2: remove one" in made[2].stderr
+    assert "role developer may have 2 containers, and you have 2 (2 stopped): " in made[2].stderr
     assert "sockproxy.yaml:" in made[2].stderr
     assert len(engine.docker("ps", "-aq").stdout.split()) == 2
     assert proxy.run(users.bob, ["docker", "create", "busybox"], timeout=60).returncode == 0

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sockproxy.supervise.table import Settings
+from tests.support import cgroups
 from tests.support.engines import Engine
 from tests.support.users import User, Users
 
@@ -61,8 +63,14 @@ class Proxy:
         command = [sys.executable, "-I", "-m", "sockproxy", "up", "--config", self.config, "--listen", self.listen]
         command += ["--docker-socket", engine.socket, "--runtime-dir", self.runtime]
         command += ["--state-dir", folder / "state", "--log-dir", self.log]
-        with open(folder / "out", "wb") as output, open(folder / "err", "wb") as errors:
-            self.up = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd="/")
+        self._command = command
+        cgroups.made.add(self.shares)
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it, again when it has ended."""
+        with open(self.folder / "out", "wb") as output, open(self.folder / "err", "wb") as errors:
+            self.up = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd="/")
         try:
             eventually(lambda: self.up.poll() is not None or self._is_ready(), "sockproxy up ready")
             assert self.up.poll() is None, self.errors()
@@ -136,6 +144,16 @@ class Proxy:
 
     def stop(self) -> int:
         """End it with SIGTERM; return its exit code."""
+        code = self._stop()
+        cgroups.remove(self.shares)
+        return code
+
+    @property
+    def shares(self) -> str:
+        """The name of the folder that has the users' cgroups."""
+        return Settings(None, "", "", str(self.runtime), "", "").shares
+
+    def _stop(self) -> int:
         if self.up.poll() is None:
             self.up.send_signal(signal.SIGTERM)
             try:

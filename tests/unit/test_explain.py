@@ -152,6 +152,8 @@ def test_what_becomes_of_fields(explain: Explain) -> None:
         "HostConfig.Memory": ("changed", 8 << 30),
         "HostConfig.NanoCpus": ("added", 4_000_000_000),
         "HostConfig.PidsLimit": ("added", 4096),
+        "HostConfig.CgroupParent": ("added", "/sockproxy/1000"),
+        "HostConfig.LogConfig.Config": ("added", {"max-file": "2", "max-size": str(50 << 20)}),
     }
     assert found["request"]["body"]["HostConfig"]["CapAdd"] == ["CHOWN"]
     assert found["request"]["target"] == CREATE + "?name=web"

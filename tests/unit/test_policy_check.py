@@ -44,7 +44,9 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
     assert any(
         line.startswith("role ci (roles.yaml:") and line.endswith(f"68 operations; group {GROUP}") for line in lines
     )
-    assert "    ports: may publish host ports from 1024 upwards" in lines
+    assert (
+        "    ports: may publish host ports from 1024 upwards on these addresses: 0.0.0.0, ::, 127.0.0.1, ::1" in lines
+    )
     assert not any(line.startswith("warning") for line in lines)
 
 

@@ -122,6 +122,8 @@ def test_only_admin_has_power_over_the_host(role: str) -> None:
     assert rules["host_namespaces"] == []
     assert not {"MKNOD", "SETFCAP", "SYS_ADMIN", "ALL"}.intersection(map(str, rules["capabilities"]))  # type: ignore[arg-type]
     assert None not in rules["limits"].values()  # type: ignore[union-attr]
+    assert None not in rules["totals"].values()  # type: ignore[union-attr]
+    assert "rtprio" not in rules["ulimits"]  # type: ignore[operator]
     assert rules["ports"]["min"] >= 1024  # type: ignore[index, call-overload, operator]
 
 
@@ -159,7 +161,11 @@ def test_a_role_extends_the_built_in_one_of_its_name() -> None:
     base = BUILT_IN["roles"]["developer"]
     role = roles("  developer:\n    extends: developer\n    ports: {min: 80}\n    binds: []")["roles"]["developer"]
     assert role["operations"] == base["operations"]
-    assert role["rules"] == {**base["rules"], "ports": ({"min": 80}, "p.yaml:5"), "binds": ([], "p.yaml:6")}
+    assert role["rules"] == {
+        **base["rules"],
+        "ports": ({**base["rules"]["ports"][0], "min": 80}, "p.yaml:5"),
+        "binds": ([], "p.yaml:6"),
+    }
 
 
 def test_roles_extend_each_other_in_any_order() -> None:
@@ -190,8 +196,15 @@ def test_limits_are_inherited_one_by_one() -> None:
     policy = roles(
         "  a: {extends: ci, limits: {pids: 5}}\n  b: {extends: a, limits: {memory: null}}\n  c: {limits: {cpus: 1}}"
     )
-    assert policy["roles"]["b"]["rules"]["limits"][0] == {"memory": None, "cpus": 2, "pids": 5, "containers": 20}
-    assert policy["roles"]["c"]["rules"]["limits"][0] == {"memory": 6 << 20, "cpus": 1, "pids": 1, "containers": 0}
+    assert policy["roles"]["b"]["rules"]["limits"][0] == {
+        "memory": None,
+        "cpus": 2,
+        "pids": 5,
+        "containers": 20,
+        "logs": 50 << 20,
+    }
+    least = {"memory": 6 << 20, "cpus": 1, "pids": 1, "containers": 0, "logs": 64 << 10}
+    assert policy["roles"]["c"]["rules"]["limits"][0] == least
 
 
 def test_every_operation_can_be_named_both_ways() -> None:

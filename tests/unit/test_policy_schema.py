@@ -6,12 +6,13 @@ import pytest
 
 from sockproxy.errors import ConfigError
 from sockproxy.policy.document import Mapping, parse
-from sockproxy.policy.schema import CAPABILITIES, LONGEST, RULES, Value
+from sockproxy.policy.schema import RULES
+from sockproxy.policy.values import CAPABILITIES, LONGEST, ULIMITS, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls", "via"]
-MAPS = ["limits", "ports"]
+MAPS = ["limits", "ports", "totals", "ulimits"]
 
 
 def value(rule: str, text: str) -> Value:
@@ -32,8 +33,12 @@ def test_the_helpers_know_the_same_rules() -> None:
 def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(rule: str) -> None:
     default = RULES[rule].default
     assert policy.RULES[rule](default)
-    assert default == (
-        {"limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0}, "ports": {"min": 65536}}.get(rule)
+    assert rule == "ulimits" or default == (
+        {
+            "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0, "logs": 64 << 10},
+            "totals": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "networks": 0, "volumes": 0, "ports": 0},
+            "ports": {"min": 65536, "addresses": []},
+        }.get(rule)
         or (["peer"] if rule == "via" else [] if rule in LISTS else rule == "no_new_privileges")
     )
 
@@ -71,8 +76,12 @@ GOOD = [
     ("limits", "{memory: 1tb}", {"memory": 1 << 40}),
     ("limits", "{cpus: 3}", {"cpus": 3}),
     ("limits", "{pids: 010}", {"pids": 10}),  # not YAML's octal 8
+    ("limits", "{logs: 100m}", {"logs": 100 << 20}),
+    ("totals", "{networks: 0, ports: null}", {"networks": 0, "ports": None}),
+    ("ulimits", "{nofile: 0, core: null}", {"nofile": 0, "core": None}),
     ("ports", "{min: 1}", {"min": 1}),
     ("via", "[token, peer]", ["token", "peer"]),
+    ("ports", '{addresses: [0.0.0.0, "::1", ALL]}', {"addresses": ["0.0.0.0", "::1", "ALL"]}),
     ("ports", "{min: 65536}", {"min": 65536}),
 ]
 
@@ -88,7 +97,7 @@ PATH = '"{home}", or an absolute path without "." or ".." and without a slash at
 SIZE = "a size such as 512m or 8g, at least 6m"
 CAPABILITY = f"one of {', '.join(CAPABILITIES)}, ALL"
 NAMESPACE = "one of network, pid, ipc, uts, cgroup, user"
-LIMIT = "one of memory, cpus, pids, containers"
+LIMIT = "one of memory, cpus, pids, containers, logs"
 BAD = [
     *(
         (rule, text, f"{what}, expected {FLAG}")
@@ -128,7 +137,7 @@ BAD = [
     ("runtimes", "['']", '"", expected names of runtimes, or ALL'),
     ("sysctls", "[net..x]", "`net..x`, expected sysctls, or prefixes ending in a dot"),
     ("sysctls", "[.]", "`.`, expected sysctls, or prefixes ending in a dot"),
-    ("limits", "8g", "`8g`, expected a map with memory, cpus, pids, containers"),
+    ("limits", "8g", "`8g`, expected a map with memory, cpus, pids, containers, logs"),
     ("limits", "{memroy: 8g}", "unknown key `memroy` (did you mean memory?), expected " + LIMIT),
     *(
         ("limits", f"{{memory: {text}}}", f"{what}, expected {SIZE}")
@@ -156,9 +165,17 @@ BAD = [
         for text in ("0", "-1", "1.5", "4194305", "1_0", "0x10", "\u0663")
     ),
     ("limits", "{containers: 1000001}", "`1000001`, expected a whole number from 0 to 1000000"),
-    ("ports", "1024", "`1024`, expected a map with min"),
-    ("ports", "{max: 1}", "unknown key `max`, expected one of min"),
+    ("ports", "1024", "`1024`, expected a map with min, addresses"),
+    ("ports", "{max: 1}", "unknown key `max`, expected one of min, addresses"),
     ("ports", "{min: 0}", "`0`, expected a whole number from 1 to 65536"),
+    *(
+        ("ports", f"{{addresses: ['{text}']}}", f'"{text}", expected an address as it is usually written, or ALL')
+        for text in ("127.1", "0:0::1", "1.2.3.4.5", "127.0.0.01")
+    ),
+    ("ports", "{addresses: [localhost]}", "`localhost`, expected addresses of the host, or ALL"),
+    ("ulimits", "{rtprior: 1}", f"unknown key `rtprior` (did you mean rtprio?), expected one of {', '.join(ULIMITS)}"),
+    ("ulimits", "{nofile: -1}", "`-1`, expected a whole number from 0 to 9223372036854775807"),
+    ("limits", "{logs: 1k}", "`1k`, expected a size such as 512m or 8g, at least 64k"),
     ("ports", "{min: null}", "`null`, expected a whole number from 1 to 65536"),
 ]
 
@@ -179,8 +196,18 @@ def test_a_map_is_combined_key_by_key_and_a_list_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("rule", "setting", "sentence"),
     [
-        ("ports", {"min": 1024}, "may publish host ports from 1024 upwards"),
-        ("ports", {"min": 65536}, "may publish host ports from 65536 (none) upwards"),
+        (
+            "ports",
+            {"min": 1024, "addresses": ["::"]},
+            "may publish host ports from 1024 upwards on these addresses: ::",
+        ),
+        (
+            "ports",
+            {"min": 65536, "addresses": []},
+            "may publish host ports from 65536 (none) upwards on these addresses: none",
+        ),
+        ("ulimits", {"core": None, "nofile": 7}, "may set these ulimits: core (any), nofile (7)"),
+        ("ulimits", {}, "may set these ulimits: none"),
         ("privileged", False, "may not run privileged containers and execs"),
         ("privileged", True, "may run privileged containers and execs"),
         (
@@ -192,8 +219,8 @@ def test_a_map_is_combined_key_by_key_and_a_list_as_a_whole() -> None:
         ("capabilities", [], "may have these capabilities in a container: none"),
         (
             "limits",
-            {"memory": 1536 << 20, "cpus": None, "pids": 7, "containers": 50},
-            "may use up to 1536m memory, unlimited cpus and 7 pids a container, and have 50 containers",
+            {"memory": 1536 << 20, "cpus": None, "pids": 7, "containers": 50, "logs": 1 << 20},
+            "may use up to 1536m memory, unlimited cpus, 7 pids and 1m of logs a container, and have 50 containers",
         ),
     ],
 )

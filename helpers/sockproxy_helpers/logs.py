@@ -1,0 +1,57 @@
+"""Bound what a container's log may take of the disk."""
+
+from __future__ import annotations
+
+import re
+
+from .context import Context
+from .errors import Malformed
+from .strict import show
+from .walk import is_zero
+
+BOUNDED = ("json-file", "local")  # drivers that keep files, and take the same options
+SIZE, FILES = "max-size", "max-file"
+_FREE = (SIZE, FILES, "compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "mode", "tag")
+_SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = ("", "k", "m", "g", "t")
+
+
+def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | None:
+    """Allow options of the drivers that keep files, and have them rotate within the role's bound.
+
+    Without a driver, it is the daemon's own default that gets the options: see `unless_bounded`.
+    """
+    options, driver = dict(value or {}), str(ctx.built.get("Type", ""))
+    for key in options:
+        if key not in _FREE and not ctx.flag("driver_options"):
+            raise ctx.refusal(f"may not set {show(key)} (allowed: {', '.join(_FREE)})", "driver_options")
+    limit = ctx.number("limits", "logs")
+    if limit is None or driver not in ("", *BOUNDED):
+        return value
+    if is_zero(options.get(FILES)):
+        options[FILES] = "1" if options.get(SIZE) else "2"
+    if not re.fullmatch("[1-9][0-9]{0,3}", options[FILES]):
+        raise Malformed(f"{ctx.path}: {show(options[FILES])} is no number of files")
+    if is_zero(options.get(SIZE)):
+        options[SIZE] = str(int(limit) // int(options[FILES]))
+    if _bytes(options[SIZE], ctx) * int(options[FILES]) > limit:
+        asked = f"{FILES} {options[FILES]} of {SIZE} {options[SIZE]}"
+        raise ctx.refusal(f"may not keep logs of {asked} (allowed: together up to {limit} bytes)", "limits")
+    return options
+
+
+def _bytes(text: str, ctx: Context) -> int:
+    """Read a size as the daemon does, or larger: it takes k for 1000 with one driver, for 1024 with the other."""
+    match = _SIZE.fullmatch(text)
+    if not match or int(match[1]) == 0:
+        raise Malformed(f"{ctx.path}: {show(text)} is no size (10m)")
+    return int(match[1]) << 10 * _UNITS.index(match[2].lower())
+
+
+def unless_bounded(host: dict[str, object], default: str) -> None:
+    """Take our options out of a container's configuration where the daemon's default driver has none of them."""
+    config = host.get("LogConfig")
+    if isinstance(config, dict) and not config.get("Type") and default not in BOUNDED:
+        options = config.get("Config")
+        kept = {key: item for key, item in options.items() if key not in (SIZE, FILES)} if options else {}
+        host["LogConfig"] = {**config, "Config": kept}

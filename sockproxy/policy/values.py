@@ -1,0 +1,233 @@
+"""Read the values of rules: each parser takes a node of the document and returns what the rule means by it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+from sockproxy.policy.document import Node, Scalar, as_items, as_mapping, as_text, did_you_mean, one_of
+
+Value = bool | int | float | str | None | list["Value"] | dict[str, "Value"]
+Parser = Callable[[Node], Value]
+
+# capabilities(7) as of Linux 6.18. A newer one is unknown to this version, so nobody has considered what it opens.
+CAPABILITIES = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+]
+# As the daemon knows them (moby, github.com/docker/go-units).
+ULIMITS: tuple[str, ...] = (
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+)
+ULIMITS += ("rttime", "sigpending", "stack")
+NAMESPACES = ("network", "pid", "ipc", "uts", "cgroup", "user")
+ALL = "ALL"
+LONGEST = 256  # items of a list in a role: more is a program's mistake, and each role that extends it has them again
+
+_SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}  # as `docker run --memory` reads them
+RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+SYSCTL = re.compile(r"[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?")
+IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9_.:/@*-]{0,511}|ALL")
+_PATH = re.compile(r"/|(/[^/\x00-\x1f]+)+")
+
+
+def words_of(key: str, value: Value) -> str:
+    """Write a map's entry for people."""
+    if value is None:
+        return "unlimited"
+    if key == "min" and value == 65536:
+        return "65536 (none)"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if key not in ("memory", "logs") or not isinstance(value, int):
+        return str(value)
+    letter = next(unit for unit in "tgmk" if value % _UNITS[unit] == 0 or unit == "k")
+    return f"{value / _UNITS[letter]:g}{letter}"
+
+
+def flag(node: Node) -> bool:
+    """Read true or false; YAML's other words for them are refused, since people disagree about them."""
+    if not isinstance(node, Scalar) or not node.plain or node.text not in ("true", "false"):
+        raise node.error(node.what, "true or false")
+    return node.text == "true"
+
+
+def integer(low: int, high: int) -> Callable[[Node], int]:
+    """Make a parser of a whole number within bounds."""
+
+    def parse(node: Node) -> int:
+        if (
+            not isinstance(node, Scalar)
+            or not re.fullmatch(r"[0-9]{1,15}", node.text)
+            or not low <= int(node.text) <= high
+        ):
+            raise node.error(node.what, f"a whole number from {low} to {high}")
+        return int(node.text)
+
+    return parse
+
+
+def number(low: float, high: int) -> Callable[[Node], float]:
+    """Make a parser of a number with at most three decimals within bounds."""
+
+    def parse(node: Node) -> float:
+        if (
+            not isinstance(node, Scalar)
+            or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", node.text)
+            or not low <= float(node.text) <= high
+        ):
+            raise node.error(node.what, f"a number from {low} to {high}")
+        return float(node.text) if "." in node.text else int(node.text)
+
+    return parse
+
+
+def size(low: int) -> Callable[[Node], int]:
+    """Make a parser of a size in bytes: digits and k, m, g or t (powers of 1024)."""
+
+    def parse(node: Node) -> int:
+        match = _SIZE.fullmatch(node.text) if isinstance(node, Scalar) else None
+        value = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+        if not low <= value < 1 << 63:
+            raise node.error(node.what, f"a size such as 512m or 8g, at least {words_of('memory', low)}")
+        return value
+
+    return parse
+
+
+def unlimited(parse: Parser) -> Parser:
+    """Let null mean that there is no limit."""
+    return lambda node: None if node.is_null else parse(node)
+
+
+def words(known: tuple[str, ...] | list[str] | re.Pattern[str], what: str) -> Parser:
+    """Make a parser of a list of words, each one of `known` or in the form of it, none twice."""
+
+    def parse(node: Node) -> Value:
+        found: dict[str, Node] = {}
+        for item in _items(node, f"a list of {what}"):
+            text = as_text(item, what)
+            if isinstance(known, re.Pattern):
+                if not known.fullmatch(text):
+                    raise item.error(item.what, what)
+            elif text not in known:
+                raise item.error(f"unknown {item.what}{did_you_mean(text, known)}", one_of(known))
+            if text in found:
+                raise item.error(f"{item.what} for the second time", f"each once, as in line {found[text].line}")
+            found[text] = item
+        return list(found)
+
+    return parse
+
+
+def _items(node: Node, expected: str) -> list[Node]:
+    items = as_items(node, expected)
+    if len(items) > LONGEST:
+        raise node.error(f"{len(items)} items", f"at most {LONGEST}")
+    return items
+
+
+def capabilities(node: Node) -> Value:
+    """Read names of capabilities, in one spelling only: capitals, without CAP_."""
+    found = words([*CAPABILITIES, ALL], "capabilities, without CAP_")(node)
+    if isinstance(found, list) and ALL in found and len(found) > 1:
+        raise node.error("ALL among others", "ALL alone, or names")
+    return found
+
+
+def addresses(node: Node) -> Value:
+    """Read addresses of the host, each in its usual spelling; ALL stands for any."""
+    found = words(re.compile(rf"{ALL}|[0-9a-f.:]{{2,39}}"), "addresses of the host, or ALL")(node)
+    for item in as_items(node, ""):
+        try:
+            usual = item.text == ALL or str(ipaddress.ip_address(item.text)) == item.text  # type: ignore[attr-defined]
+        except ValueError:
+            usual = False
+        if not usual:
+            raise item.error(item.what, "an address as it is usually written, or ALL")
+    return found
+
+
+def binds(node: Node) -> Value:
+    """Read places on the host: {path: "{home}" or absolute, mode: ro or rw}."""
+    bind = entries({"path": _bind_path, "mode": _bind_mode}, every=True)
+    return [bind(item) for item in _items(node, 'a list of {path: "{home}" or absolute, mode: ro or rw}')]
+
+
+def _bind_path(node: Node) -> Value:
+    text = as_text(node, '"{home}" or an absolute path')
+    if text != "{home}" and (not _PATH.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/"))):
+        raise node.error(node.what, '"{home}", or an absolute path without "." or ".." and without a slash at its end')
+    return text
+
+
+def _bind_mode(node: Node) -> Value:
+    if not isinstance(node, Scalar) or node.text not in ("ro", "rw"):
+        raise node.error(node.what, "ro or rw")
+    return node.text
+
+
+def entries(parsers: dict[str, Parser], every: bool = False) -> Parser:
+    """Make a parser of a map with these keys, all of them if `every`."""
+
+    def parse(node: Node) -> Value:
+        mapping = as_mapping(node, f"a map with {', '.join(parsers)}")
+        mapping.only(parsers)
+        for key in parsers if every else ():
+            if key not in mapping.entries:
+                raise mapping.error(f"no {key}", f"a map with {', '.join(parsers)}")
+        return {text: parsers[text](value) for text, (_, value) in mapping.entries.items()}
+
+    return parse

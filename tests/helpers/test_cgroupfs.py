@@ -1,0 +1,150 @@
+"""Users' cgroups: which hierarchies a machine has, and what is written where, of both versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from sockproxy_helpers import cgroupfs
+from sockproxy_helpers.cgroupfs import Cgroups, Hierarchy, find, writes
+
+TOTALS = {"memory": 1 << 30, "cpus": 1.5, "pids": 100}
+NOTHING = {"memory": None, "cpus": None, "pids": None}
+BOTH = "memory.memsw.limit_in_bytes"
+V1 = """25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
+33 32 0:28 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 {options}
+35 32 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:15 - cgroup cgroup rw,cpu,cpuacct
+36 32 0:31 / /sys/fs/cgroup/memory rw shared:16 - cgroup cgroup rw,memory
+37 32 0:32 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+38 32 0:33 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+39 32 0:32 / /elsewhere rw - cgroup cgroup rw,pids
+"""
+
+
+def mounted(tmp_path, controllers: str, v1: str = "") -> str:
+    """Describe a machine with version 2 at a folder that stands for it."""
+    (tmp_path / "cgroup.controllers").write_text(controllers)
+    return v1 + f"33 32 0:28 / {tmp_path} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_version_2(tmp_path) -> None:
+    found = find("sp", mounted(tmp_path, "cpuset cpu io memory pids\n"))
+    assert (found.version, found.folders) == (2, (f"{tmp_path}/sp",))
+
+
+def test_version_1_and_hybrid(tmp_path) -> None:
+    v1 = "".join(line for line in V1.splitlines(True) if "cgroup2" not in line)
+    found = find("sp", mounted(tmp_path, "hugetlb\n", v1))
+    assert found.version == 1
+    places = ("cpu,cpuacct", "memory", "pids", "systemd")
+    assert found.folders == tuple(f"/sys/fs/cgroup/{place}/sp" for place in places)
+
+
+@pytest.mark.parametrize("controllers", ["", "cpu memory\n", "pids memory\n"])
+def test_neither(tmp_path, controllers) -> None:
+    found = find("sp", mounted(tmp_path, controllers))
+    assert (found.version, found.folders) == (0, ())
+
+
+def test_what_is_written() -> None:
+    assert writes(2, TOTALS) == [
+        ("memory", "memory.swap.max", "1073741824"),
+        ("memory", "memory.max", "1073741824"),
+        ("cpu", "cpu.max", "150000 100000"),
+        ("pids", "pids.max", "100"),
+    ]
+    assert writes(1, TOTALS) == [
+        ("memory", BOTH, "2147483648"),
+        ("memory", "memory.limit_in_bytes", "1073741824"),
+        ("memory", BOTH, "2147483648"),
+        ("cpu", "cpu.cfs_period_us", "100000"),
+        ("cpu", "cpu.cfs_quota_us", "150000"),
+        ("pids", "pids.max", "100"),
+    ]
+    assert [text for _, _, text in writes(2, NOTHING)] == ["max", "max", "max 100000", "max"]
+    assert [text for _, _, text in writes(1, NOTHING)] == ["-1", "-1", "-1", "100000", "-1", "max"]
+
+
+class Machine:
+    """Folders that stand for hierarchies."""
+
+    def __init__(self, folder, version: int, *names: str) -> None:
+        for name in names:
+            (folder / name).mkdir()
+        hierarchies = [Hierarchy(str(folder / name), name.split(",")) for name in names]
+        self.folder, self.cgroups = folder, Cgroups("sp", version, hierarchies)
+
+    def files(self) -> dict[str, str]:
+        """List what was written."""
+        return {
+            str(path.relative_to(self.folder)): path.read_text() for path in self.folder.rglob("*") if path.is_file()
+        }
+
+
+def test_version_1_on_disk(tmp_path) -> None:
+    machine = Machine(tmp_path, 1, "cpu,cpuacct", "memory", "pids", "name=systemd")
+    machine.cgroups.make()
+    machine.cgroups.make()
+    assert machine.files() == {}
+    machine.cgroups.apply(1000, TOTALS)
+    machine.cgroups.apply(1001, NOTHING)
+    assert machine.files()["memory/sp/1000/memory.limit_in_bytes"] == "1073741824"
+    assert machine.files()["cpu,cpuacct/sp/1000/cpu.cfs_quota_us"] == "150000"
+    assert machine.files()["pids/sp/1001/pids.max"] == "max"
+    assert (tmp_path / "name=systemd/sp/1000").is_dir()
+    assert machine.cgroups.users() == {1000, 1001}
+
+
+def test_version_2_on_disk(tmp_path) -> None:
+    machine = Machine(tmp_path, 2, "cpu,memory,pids")
+    machine.cgroups.make()
+    assert machine.files() == {
+        "cpu,memory,pids/cgroup.subtree_control": "+memory +cpu +pids",
+        "cpu,memory,pids/sp/cgroup.subtree_control": "+memory +cpu +pids",
+    }
+    machine.cgroups.apply(1000, TOTALS)
+    assert machine.files()["cpu,memory,pids/sp/1000/cpu.max"] == "150000 100000"
+
+
+def test_containers_above_a_lower_total(tmp_path) -> None:
+    machine = Machine(tmp_path, 1, "cpu", "memory", "pids")
+    machine.cgroups.make()
+    for name, quota, period in (("above", 400000, 100000), ("below", 1000, 10000), ("free", -1, 100000)):
+        child = tmp_path / "cpu/sp/1000" / name
+        child.mkdir(parents=True)
+        (child / "cpu.cfs_quota_us").write_text(str(quota))
+        (child / "cpu.cfs_period_us").write_text(str(period))
+    machine.cgroups.apply(1000, TOTALS)
+    quotas = {name: machine.files()[f"cpu/sp/1000/{name}/cpu.cfs_quota_us"] for name in ("above", "below", "free")}
+    assert quotas == {"above": "150000", "below": "1000", "free": "-1"}
+
+
+@pytest.mark.parametrize(("file", "fatal"), [("memory.limit_in_bytes", True), (BOTH, False), ("pids.max", True)])
+def test_what_the_kernel_refuses(tmp_path, monkeypatch, file, fatal) -> None:
+    """Swap is not accounted everywhere; a limit that can't be set is no limit."""
+    machine = Machine(tmp_path, 1, "cpu", "memory", "pids")
+    machine.cgroups.make()
+    real = cgroupfs._write
+
+    def write(path: str, text: str) -> None:
+        if path.endswith(file):
+            raise PermissionError(path)
+        real(path, text)
+
+    monkeypatch.setattr(cgroupfs, "_write", write)
+    if fatal:
+        with pytest.raises(OSError, match=file):
+            machine.cgroups.apply(1000, TOTALS)
+    else:
+        machine.cgroups.apply(1000, TOTALS)
+        assert machine.files()["memory/sp/1000/memory.limit_in_bytes"] == "1073741824"
+
+
+def test_removing(tmp_path) -> None:
+    machine = Machine(tmp_path, 1, "cpu", "memory", "pids")
+    machine.cgroups.make()
+    for place in ("cpu", "memory", "pids"):
+        (tmp_path / place / "sp/1000").mkdir()
+    (tmp_path / "cpu/sp/1001/container").mkdir(parents=True)
+    for uid in (1000, 1001, 1002):
+        machine.cgroups.remove(uid)
+    assert machine.cgroups.users() == {1001}

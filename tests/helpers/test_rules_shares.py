@@ -1,0 +1,130 @@
+"""What bounds ulimits, logs and tmpfs of one container."""
+
+from __future__ import annotations
+
+import pytest
+
+from sockproxy_helpers.errors import Malformed, Refused
+from sockproxy_helpers.logs import unless_bounded
+from tests.support.judging import ADMIN, DEVELOPER, create, judge
+
+LIMIT = 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("ulimit", "allowed"),
+    [
+        ({"Name": "nofile", "Soft": 10, "Hard": 1024}, True),
+        ({"Name": "NOFILE", "Soft": 10, "Hard": 1024}, True),
+        ({"Name": "core", "Soft": -1, "Hard": -1}, True),
+        ({"Name": "nofile", "Soft": 10, "Hard": 1025}, False),
+        ({"Name": "nofile", "Soft": -1, "Hard": -1}, False),
+        ({"Name": "rtprio", "Soft": 1, "Hard": 1}, False),
+        ({"Name": "RTPRIO", "Soft": 1, "Hard": 1}, False),
+        ({"Name": "", "Soft": 1, "Hard": 1}, False),
+    ],
+)
+def test_ulimits(ulimit: dict[str, object], allowed: bool) -> None:
+    """A realtime process is outside of any share of the CPUs."""
+    other = {"Name": "nofile", "Soft": 1, "Hard": 1}
+    attempts = (
+        lambda: create({"Ulimits": [other, ulimit]}),
+        lambda: judge("ContainerUpdate", {"Ulimits": [other, ulimit]}),
+    )
+    for attempt in attempts:
+        if allowed:
+            attempt()
+        else:
+            with pytest.raises(Refused, match=r"Ulimits\[1\]") as refusal:
+                attempt()
+            assert refusal.value.rule == "ulimits"
+
+
+def test_ulimits_of_a_build() -> None:
+    judge("ImageBuild", query=[("ulimits", '[{"Name":"nofile","Soft":1,"Hard":2}]')])
+    with pytest.raises(Refused, match=r"may not set the ulimit"):
+        judge("ImageBuild", query=[("ulimits", '[{"Name":"rtprio","Soft":1,"Hard":2}]')])
+
+
+def options(given: dict[str, str], driver: str = "json-file", rules: dict[str, object] = DEVELOPER) -> object:
+    sent = create({"LogConfig": {"Type": driver, "Config": given}}, rules)["LogConfig"]
+    return sent.get("Config")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {"max-file": "2", "max-size": str(LIMIT // 2)}),
+        ({"max-file": "4"}, {"max-file": "4", "max-size": str(LIMIT // 4)}),
+        ({"max-size": "100m"}, {"max-file": "1", "max-size": "100m"}),
+        ({"max-size": "10MiB", "max-file": "10"}, {"max-size": "10MiB", "max-file": "10"}),
+        ({"tag": "x", "max-size": "1k"}, {"tag": "x", "max-file": "1", "max-size": "1k"}),
+        ({"max-size": ""}, {"max-file": "2", "max-size": str(LIMIT // 2)}),
+    ],
+)
+@pytest.mark.parametrize("driver", ["", "json-file", "local"])
+def test_logs_rotate(driver: str, given: dict[str, str], sent: dict[str, str]) -> None:
+    assert options(given, driver) == sent
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max-size": "101m"},
+        {"max-size": "51m", "max-file": "2"},
+        {"max-size": "1t"},
+        {"max-file": "9999", "max-size": "1m"},
+    ],
+)
+def test_logs_above_the_limit(given: dict[str, str]) -> None:
+    with pytest.raises(Refused, match=r"allowed: together up to 104857600 bytes") as refusal:
+        options(given)
+    assert refusal.value.rule == "limits"
+    assert options(given, rules=ADMIN) == given
+
+
+@pytest.mark.parametrize(
+    "given", [{"max-size": "-1"}, {"max-size": "0"}, {"max-size": "1.5m"}, {"max-file": "0"}, {"max-file": "-1"}]
+)
+def test_odd_log_options(given: dict[str, str]) -> None:
+    with pytest.raises(Malformed):
+        options(given)
+
+
+@pytest.mark.parametrize("key", ["syslog-address", "MAX-SIZE", "path", "gelf-address"])
+def test_other_log_options(key: str) -> None:
+    for driver in ("", "json-file", "none"):
+        with pytest.raises(Refused, match="allowed: max-size, max-file"):
+            options({key: "unix:///var/run/docker.sock"}, driver)
+
+
+def test_a_default_driver_without_files() -> None:
+    host = create({"LogConfig": {"Type": "", "Config": {"tag": "x"}}})
+    unless_bounded(host, "json-file")
+    assert host["LogConfig"]["Config"].keys() == {"tag", "max-size", "max-file"}  # type: ignore[index]
+    unless_bounded(host, "journald")
+    assert host["LogConfig"] == {"Type": "", "Config": {"tag": "x"}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rw,noexec,nosuid,size=64k,mode=1777", "size=8g,uid=1,nr_inodes=0", "exec,nodev,ro"]
+)
+def test_tmpfs(text: str) -> None:
+    assert create({"Tmpfs": {"/t": text}})["Tmpfs"] == {"/t": text}
+
+
+@pytest.mark.parametrize(
+    "text", ["size=9g", "size=50%", "size=8589934593", "shared", "bind", "size=", "mpol=x", "a,b", "rw,"]
+)
+def test_other_tmpfs(text: str) -> None:
+    with pytest.raises(Refused, match=r"HostConfig\.Tmpfs"):
+        create({"Tmpfs": {"/t": text}})
+
+
+def test_tmpfs_mounts() -> None:
+    def mount(size: int) -> dict[str, object]:
+        return {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": size}}]}
+
+    create(mount(8 << 30))
+    with pytest.raises(Refused, match=r"TmpfsOptions.SizeBytes: .* a tmpfs of 8589934593"):
+        create(mount((8 << 30) + 1))
