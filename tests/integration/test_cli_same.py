@@ -63,7 +63,6 @@ swarm join-token worker
 node ls
 service ls
 search nothing
-builder prune -f
 """
 
 ERRORS = """
@@ -127,7 +126,6 @@ tag busybox Bad
 history nobody
 top ended
 top nobody
-top box --nosuch
 port nobody
 diff nobody
 export nobody

@@ -89,11 +89,11 @@ def test_attach_without_a_terminal(proxy: Proxy, users: Users, engine: Engine) -
         assert writer.process.stdin
         writer.process.stdin.write(b"word\n")
         writer.process.stdin.flush()
-        assert writer.out.until("\n") == "got word\n"
+        for one in (reader, writer):  # an attach that has not come so far would find the container stopped
+            assert one.out.until("\n") == "got word\n"
         writer.process.stdin.write(b"end\n")
         writer.process.stdin.close()
         assert (reader.wait(), writer.wait()) == (8, 8)
-        assert reader.out.rest() == "got word\n"
 
 
 def test_interrupting_an_attach_reaches_the_container(proxy: Proxy, users: Users, engine: Engine) -> None:

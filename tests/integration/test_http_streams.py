@@ -172,7 +172,7 @@ def test_an_upgrade_where_none_belongs_is_ignored(proxy: Proxy, users: Users, ta
 
 @pytest.mark.parametrize("target", ["/grpc", "/session", f"{API}/grpc", f"{API}/session"])
 def test_buildkit_is_refused_with_a_sentence(proxy: Proxy, users: Users, target: str) -> None:
-    with Connection(proxy.listen, users.root) as connection:
+    with Connection(proxy.listen, users.carol) as connection:
         head = f"POST {target} HTTP/1.1\r\nHost:\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
         connection.send(head.encode() + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         answer = connection.answer()
