@@ -1,13 +1,23 @@
-"""Start a root helper: `python3 -I -S -B helpers lifecycle|network|filesystem`.
+"""Start a helper: `python3 -I -S -B helpers ROLE`.
 
-SECURITY: run by root with no capabilities, no environment that Python reads (-I) and no site code (-S).
+SECURITY: run with no more capabilities than the role needs (the root helpers have none), no environment that Python
+reads (-I) and no site code (-S). A role's modules are the only ones that are loaded.
 """
 
 import sys
 
-from sockproxy_helpers.process import main
-
 if __name__ == "__main__":
-    if sys.argv[1:] not in (["lifecycle"], ["network"], ["filesystem"]):
-        raise SystemExit("usage: python3 -I -S -B helpers lifecycle|network|filesystem")
-    main(sys.argv[1])
+    if sys.argv[1:] in (["lifecycle"], ["network"], ["filesystem"]):
+        from sockproxy_helpers import process
+
+        process.main(sys.argv[1])
+    elif sys.argv[1:] == ["binds"]:
+        from sockproxy_helpers import binds
+
+        binds.main()
+    elif sys.argv[1:] == ["attacher"]:
+        from sockproxy_helpers import attacher
+
+        attacher.main()
+    else:
+        raise SystemExit("usage: python3 -I -S -B helpers lifecycle|network|filesystem|binds|attacher")

@@ -21,6 +21,7 @@ _PATHS = {
     "runtime_dir": "/run/sockproxy",
     "state_dir": "/var/lib/sockproxy",
     "log_dir": "/var/log/sockproxy",
+    "plugin_dir": "/run/docker/plugins",
 }
 
 
@@ -94,7 +95,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
     known = {**_PATHS, **paths.installed()}
     for name in _PATHS:
-        help_ = {"docker_socket": "the daemon's socket ", "listen": "the users' socket "}.get(name, "")
+        help_ = {
+            "docker_socket": "the daemon's socket ",
+            "listen": "the users' socket ",
+            "plugin_dir": "for volume plugins ",
+        }.get(name, "")
         parser.add_argument(
             f"--{name.replace('_', '-')}", metavar="PATH", default=known[name], help=f"{help_}(%(default)s)"
         )

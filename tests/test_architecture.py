@@ -32,23 +32,23 @@ STANDARD = {
     "re",
 }
 STANDARD |= {"select", "signal", "socket", "struct", "sys", "time"}
-# What can do more than the rest, and the one file that needs it: Python calls Landlock by ctypes only.
-ONLY_IN = {"ctypes": "confine.py"}
+# What can do more than the rest, and the files that need it: these system calls Python makes by ctypes only.
+ONLY_IN = {"ctypes": ("confine.py", "kernel.py", "seccomp.py"), "stat": ("stage.py", "worker.py")}
 # What those load in turn, in Python 3.11 to 3.13, beyond a bare interpreter; names that begin with _ are not listed.
 LOADED = STANDARD | set(ONLY_IN) | {"copyreg", "ctypes._endian", "encodings.ascii", "enum", "functools", "genericpath"}
 LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "selectors", "stat", "types"}
 LOADED |= {"os.path", "collections.abc", "json.decoder", "json.encoder", "json.scanner"}
 LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
-# 6,200 of ours; raise it only for code that must run as root.
+# 7,500 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 7_500
+OUR_LINES = 8_000
 
 MEASURE = """
-import sys
+import importlib, sys
 before = set(sys.modules)
 sys.path.insert(0, sys.argv[1])
-import sockproxy_helpers.process
+importlib.import_module(f"sockproxy_helpers.{sys.argv[2]}")
 import json
 print(json.dumps({name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}))
 """
@@ -81,17 +81,19 @@ def test_helper_file_is_short_and_imports_little(path: Path) -> None:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(str(node.module).partition(".")[0])
-    allowed = {name for name, file in ONLY_IN.items() if file == path.name}
+    allowed = {name for name, files in ONLY_IN.items() if path.name in files}
     assert names - {"sockproxy_helpers"} <= STANDARD | allowed
 
 
-def test_what_a_root_helper_loads() -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", "-B", "-c", MEASURE, HELPERS], capture_output=True, check=True)
+@pytest.mark.parametrize(("main", "most"), [("process", OUR_LINES), ("binds", 2_500), ("attacher", 1_250)])
+def test_what_a_helper_loads(main: str, most: int) -> None:
+    command = [sys.executable, "-I", "-S", "-B", "-c", MEASURE, HELPERS, main]
+    done = subprocess.run(command, capture_output=True, check=True)
     modules: dict[str, str | None] = json.loads(done.stdout)
     ours = {name for name in modules if name.partition(".")[0] == "sockproxy_helpers"}
     assert {name for name in modules.keys() - ours if not name.startswith("_")} <= LOADED
     assert count(modules, modules.keys() - ours) <= LIBRARY_LINES
-    assert count(modules, ours) <= OUR_LINES
+    assert count(modules, ours) <= most
 
 
 def count(modules: dict[str, str | None], names: set[str]) -> int:

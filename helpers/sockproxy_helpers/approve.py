@@ -21,6 +21,7 @@ from .objects import Objects
 from .policy import Decision, Policy
 from .references import Resolution
 from .shares import Shares
+from .staging import Stager
 from .statement import Statement
 
 Fault = Refused | Malformed | NotFound | Unavailable
@@ -33,11 +34,12 @@ ASK_SECONDS = 10.0  # for a sibling's answer
 class Approval:
     """Approve calls of one scope."""
 
-    def __init__(self, scope: str, loop: Loop, runtime: str, shares: Shares) -> None:
+    def __init__(self, scope: str, loop: Loop, runtime: str, shares: Shares, stager: Stager | None = None) -> None:
         self._scope, self._loop, self._runtime, self._shares = scope, loop, runtime, shares
         self._objects = Objects()
         self.turns = Turns(loop)
         self._making = Lock(loop)
+        self._stager = stager
 
     async def call(
         self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon, statement: Statement
@@ -78,13 +80,13 @@ class Approval:
         parts = model.split(body)
         for scope, own in parts.items():  # before anything is asked or made: a refusal leaves nothing behind
             model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
-        image = body.get("Image") if isinstance(body, dict) else None
+        named = {key.lower(): body.get(key) for key in ("Image", "User")} if isinstance(body, dict) else {}
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
-        ports = await counts.containers(daemon, context, parts["network"], image)
+        ports = await counts.containers(daemon, context, parts["network"], named.get("image"))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
-            part: dict[str, object] = {"part": context.operation, "body": parts[sibling], "image": image}
+            part: dict[str, object] = {"part": context.operation, "body": parts[sibling], **named}
             parts[sibling] = await self._ask(sibling, part, client)
         merged = model.merge(parts)
         host = merged.setdefault("HostConfig", {})
@@ -143,8 +145,11 @@ class Approval:
                 await bridge.prepare(self._objects, daemon, context, body, self._making)
                 references.pin(PARTED, {}, body)
             if self._scope == "filesystem" and isinstance(body, dict):
+                image, user = (str(header.get(key) or "") for key in ("image", "user"))
                 async with self.turns.of(who.uid, "VolumeCreate"):
-                    await volumes.prepare(daemon, context, body, str(header.get("image") or ""))
+                    await volumes.prepare(daemon, context, body, image)
+                    if self._stager:
+                        await self._stager.prepare(daemon, context, body, image, user)
         except FAULTS as error:
             return fault(error)
         return {"body": body}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION = 1  # flag: tell the ABI
@@ -20,6 +21,7 @@ _SET_NO_NEW_PRIVS = 38
 _EXECUTE, _WRITE = 1 << 0, 1 << 1
 _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
 _REFER, _TRUNCATE, _IOCTL_DEV = (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)
+WRITE, MAKE_FOLDERS = _WRITE, 1 << 7
 _KEEP_FILES = _WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8  # remove folders and files, make folders and files
 _TCP = (4, 0b11)  # bind and connect
 _SCOPES = (6, 0b10)  # signals to processes outside; abstract sockets stay: a notify socket may be one
@@ -34,12 +36,13 @@ class _Beneath(ctypes.Structure):
     _fields_ = (("fs", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
-def confine(writable: tuple[str, ...] = ()) -> int:
+def confine(writable: tuple[str, ...] = (), may: Mapping[str, int] | None = None) -> int:
     """Confine this process; nothing of what the ruleset handles is allowed, but keeping files in `writable`.
 
     Args:
         writable: folders below which files and folders may be made, written, renamed and removed; no links, sockets or
             devices.
+        may: what else may be done below which folders: WRITE, MAKE_FOLDERS.
 
     Returns:
         The kernel's Landlock ABI; 0 where it has none (before 5.13, or switched off) and nothing was confined.
@@ -63,8 +66,9 @@ def confine(writable: tuple[str, ...] = ()) -> int:
     fd = libc.syscall(ctypes.c_long(_CREATE_RULESET), ctypes.byref(ruleset), ctypes.c_size_t(size), ctypes.c_uint32(0))
     _check(fd)
     try:
-        for folder in writable:
-            _allow(libc, fd, folder, _KEEP_FILES | (_TRUNCATE[1] if abi >= _TRUNCATE[0] else 0))
+        keep_files = _KEEP_FILES | (_TRUNCATE[1] if abi >= _TRUNCATE[0] else 0)
+        for folder, access in [*((folder, keep_files) for folder in writable), *(may or {}).items()]:
+            _allow(libc, fd, folder, access)
         _check(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _check(libc.syscall(ctypes.c_long(_RESTRICT_SELF), ctypes.c_int(fd), ctypes.c_uint32(0)))
     finally:

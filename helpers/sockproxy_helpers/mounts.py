@@ -1,7 +1,7 @@
 """Judge what a container may see of the host's files, in each syntax that the API has for it.
 
-SECURITY: this compares text only. What a path leads to when the container starts is the kernel's to say; the binds
-helper will open it with the caller's own rights.
+SECURITY: this compares text only, and is the first filter. What a path leads to when the container starts is the
+kernel's to say: the binds helper opens it with the caller's own rights (see `stage`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from . import bounds
 from .context import Context
 from .errors import Malformed
 from .operations import NAME
+from .places import allowed, join, places
 from .rules import clean, only
 from .strict import show
 
@@ -36,27 +37,12 @@ def _place(source: str, writable: bool, ctx: Context, at: str) -> str:
     parts = clean(source)
     if not source.startswith("/") or _ODD.search(source):
         raise Malformed(f"{ctx.path}{at}: {show(source)} is not an absolute path")
-    places = list(_places(ctx))
-    for path, mode in places:
-        if parts[: len(path)] == path and (mode == "rw" or not writable):
-            return "/" + "/".join(parts)
-    allowed = ", ".join(f"/{'/'.join(path)} {mode}" for path, mode in places) or "no host paths, named volumes"
+    known = places(ctx.rule("binds"), ctx.caller.home)
+    if allowed(parts, writable, known):
+        return join(parts)
+    instead = ", ".join(f"{join(path)} {mode}" for path, mode in known) or "no host paths, named volumes"
     mode = "rw" if writable else "ro"
-    raise ctx.refusal(f"may not bind {show('/' + '/'.join(parts))} {mode} (allowed: {allowed})", "binds", at)
-
-
-def _places(ctx: Context) -> list[tuple[list[str], str]]:
-    """List the role's places as parts of paths. A home at / or nowhere is nobody's own."""
-    binds = ctx.rule("binds")
-    found = []
-    for bind in binds if isinstance(binds, list) else []:
-        path, mode = str(bind["path"]), str(bind["mode"])
-        if path == "{home}":
-            path = ctx.caller.home
-            if not path.startswith("/") or not path.strip("/") or ".." in path.split("/"):
-                continue
-        found.append(([part for part in path.split("/") if part not in ("", ".")], mode))
-    return found
+    raise ctx.refusal(f"may not bind {show(join(parts))} {mode} (allowed: {instead})", "binds", at)
 
 
 def binds(value: list[str], ctx: Context) -> list[str]:
@@ -74,8 +60,8 @@ def _bind(text: str, ctx: Context, at: str) -> str:
     modes = parts[2].split(",") if len(parts) == 3 else []
     for mode in modes:
         if mode not in _FREE_MODES and not ctx.flag("security_options"):
-            allowed = ", ".join(_FREE_MODES)
-            raise ctx.refusal(f"may not use the mode {show(mode)} (allowed: {allowed})", "security_options", at)
+            free = ", ".join(_FREE_MODES)
+            raise ctx.refusal(f"may not use the mode {show(mode)} (allowed: {free})", "security_options", at)
     return ":".join([_source(parts[0], "ro" not in modes, ctx, at), *parts[1:]])
 
 

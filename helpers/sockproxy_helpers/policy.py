@@ -111,6 +111,10 @@ class Policy:
         binding = self.role_of(caller)
         return self._roles[binding[1]].rules if binding else None
 
+    def rules_of_role(self, role: str) -> dict[str, Rule] | None:
+        """Give a role's rules; None when there is no such role."""
+        return self._roles[role].rules if role in self._roles else None
+
     def decide(self, caller: Caller, operation: str) -> Decision:
         """Decide whether a caller may ask for an operation, and under which rules."""
         binding = self.role_of(caller)

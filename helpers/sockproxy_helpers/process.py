@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 
+from . import activation
 from .cgroupfs import Cgroups, find
 from .confine import confine
 from .daemon import Daemon
@@ -24,15 +25,15 @@ def main(scope: str) -> None:
     loop = Loop()
     cgroups = _cgroups(scope)
     helper = Helper(scope, loop, dict(os.environ), cgroups)
-    listener = socket.socket(fileno=_descriptor("helper"))
-    listener.setblocking(False)
-    if not confine((os.environ["SOCKPROXY_STATE"], *cgroups.folders)):
+    listener = activation.listener("helper")
+    binds = (os.environ["SOCKPROXY_BINDS"],) if scope == "filesystem" else ()
+    if not confine((os.environ["SOCKPROXY_STATE"], *cgroups.folders, *binds)):
         print(f"sockproxy {scope}: this kernel has no Landlock: the helper is not confined", file=sys.stderr)
     loop.spawn(helper.listen(listener))
     loop.spawn(_adopt(loop, helper))
-    loop.spawn(_obey(loop, helper, _catch_signals()))
-    loop.spawn(_say_alive(loop))
-    _notify("READY=1")
+    loop.spawn(_obey(loop, helper, activation.catch_signals()))
+    loop.spawn(activation.say_alive(loop))
+    activation.notify("READY=1")
     loop.run()
 
 
@@ -41,17 +42,6 @@ def _cgroups(scope: str) -> Cgroups:
     name = os.environ["SOCKPROXY_SHARES"]
     found = find(name) if scope in PLACING else Cgroups(name, 0, [])
     return found if all(map(os.path.isdir, found.folders)) else Cgroups(name, 0, [])
-
-
-def _catch_signals() -> tuple[socket.socket, socket.socket]:
-    """Have the numbers of signals written to the second socket of a pair; readable at the first."""
-    ours, wakeup = socket.socketpair()
-    ours.setblocking(False)
-    wakeup.setblocking(False)
-    signal.set_wakeup_fd(wakeup.fileno())
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return ours, wakeup
 
 
 async def _obey(loop: Loop, helper: Helper, signals: tuple[socket.socket, socket.socket]) -> None:
@@ -64,14 +54,6 @@ async def _obey(loop: Loop, helper: Helper, signals: tuple[socket.socket, socket
             elif received == signal.SIGTERM:
                 loop.spawn(_end(loop, helper))
                 loop.spawn(_stop_after(loop, LAST))
-
-
-async def _say_alive(loop: Loop) -> None:
-    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
-    while pause:
-        await loop.wait({}, pause)
-        _notify("WATCHDOG=1")
 
 
 async def _adopt(loop: Loop, helper: Helper) -> None:
@@ -99,21 +81,3 @@ def _reload(loop: Loop, helper: Helper) -> None:
         loop.spawn(_adopt(loop, helper))
     except (Refused, OSError) as error:
         print(f"sockproxy {helper.scope}: the old policy stays: {error}", file=sys.stderr)
-
-
-def _descriptor(name: str) -> int:
-    """Find a socket that was passed to this process, by its name (sd_listen_fds(3))."""
-    if os.environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
-        raise SystemExit("the passed sockets are not for this process")
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    if name not in names:
-        raise SystemExit(f"no socket named {name} was passed (LISTEN_FDNAMES)")
-    return 3 + names.index(name)
-
-
-def _notify(state: str) -> None:
-    """Tell who started us (sd_notify(3))."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

@@ -28,6 +28,7 @@ from .policy import Policy
 from .record import Recorder
 from .redact import Redaction
 from .shares import Shares
+from .staging import Stager
 from .statement import Statement
 from .tunnel import Gone
 
@@ -46,7 +47,8 @@ class Helper:
         Args:
             scope: lifecycle, network or filesystem.
             cgroups: below which users have theirs.
-            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME.
+            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME; for binds
+                SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_PLUGIN.
         """
         self.scope, self.loop = scope, loop
         self._environment = environment
@@ -55,7 +57,8 @@ class Helper:
         runtime = environment["SOCKPROXY_RUNTIME"]
         self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
         self.shares = Shares(cgroups)
-        self._approval = approve.Approval(scope, loop, runtime, self.shares)
+        stager = Stager(loop, environment) if scope == "filesystem" else None
+        self._approval = approve.Approval(scope, loop, runtime, self.shares, stager)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
         self._salt = _salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
         self._front_uid = pwd.getpwnam(FRONT).pw_uid

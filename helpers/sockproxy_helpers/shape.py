@@ -63,6 +63,7 @@ def _is_bounds(value: object) -> bool:
 # Every role has every one of these. The sentences and the defaults are in sockproxy/policy/schema.py.
 RULES: dict[str, Callable[[object], bool]] = {
     "base_images": _is_names,
+    "bind_groups": _is_flag,
     "binds": _is_binds,
     "capabilities": _is_names,
     "cgroup_parent": _is_flag,
@@ -73,6 +74,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "host_namespaces": _is_names,
     "limits": _is_map({**_RESOURCES, "containers": _is_count, "logs": _is_amount}),
     "no_new_privileges": _is_flag,
+    "plain_binds": _is_flag,
     "ports": _is_map({"min": _is_port, "addresses": _is_names}),
     "privileged": _is_flag,
     "runtimes": _is_names,
@@ -81,6 +83,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "sysctls": _is_names,
     "totals": _is_map({**_RESOURCES, "networks": _is_count, "volumes": _is_count, "ports": _is_count}),
     "ulimits": _is_bounds,
+    "unmapped_binds": _is_flag,
     "unmodelled": _is_flag,
     "via": _is_names,
 }

@@ -69,6 +69,9 @@ RULES = {
     rule.name: rule
     for rule in (
         Rule("binds", values.binds, [], "bind these places on the host: {}"),
+        Rule("plain_binds", flag, False, "bind as the daemon itself does: any IDs, and root is root"),
+        Rule("unmapped_binds", flag, False, "bind read-only what can't be mapped, and read all of it as root"),
+        Rule("bind_groups", flag, False, "write to their groups' files in binds"),
         Rule("privileged", flag, False, "run privileged containers and execs"),
         Rule("capabilities", values.capabilities, [], "have these capabilities in a container: {}"),
         Rule("host_namespaces", words(values.NAMESPACES, "namespaces"), [], "share these namespaces with the host: {}"),

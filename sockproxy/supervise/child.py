@@ -31,14 +31,16 @@ _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT
 
 
 def take_rights(row: Row) -> list[str]:
-    """Form the command that takes on a row's rights: its user, its groups, no capability, now and by any later exec.
+    """Form the command that takes on a row's rights: its user, groups and capabilities, now and by any later exec.
 
     The process is killed when the supervisor dies, whatever of.
     """
     user = pwd.getpwnam(row.user)
     groups = ["--groups", ",".join(row.groups)] if row.groups else ["--clear-groups"]
     ids = ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), *groups]
-    return [SETPRIV, *ids, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL"]
+    only = ",".join(("-all", *(f"+{name}" for name in row.capabilities)))
+    capabilities = [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}"]
+    return [SETPRIV, *ids, *capabilities, "--no-new-privs", "--pdeathsig", "KILL"]
 
 
 class Child:

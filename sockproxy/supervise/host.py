@@ -78,6 +78,7 @@ def folders(settings: Settings) -> None:
     for folder in table.folders(settings):
         _folder(*folder)
     _parents(settings.listen)
+    _parents(f"{settings.plugin_dir}/", public=False)
 
 
 def salt(path: str) -> None:
@@ -116,15 +117,19 @@ def _folder(path: str, mode: int, user: str, group: str) -> None:
         os.close(fd)
 
 
-def _parents(path: str) -> None:
-    """Make the folders above a path, and see that only root can change what they lead to, and others can pass."""
+def _parents(path: str, public: bool = True) -> None:
+    """Make the folders above a path, and see that only root can change what they lead to, and others can pass.
+
+    Args:
+        public: False where nobody else has to pass.
+    """
     parent = folder = os.path.realpath(os.path.dirname(path))
     while True:
         if os.path.lexists(folder):
             status = os.stat(folder)
             if status.st_uid != 0 or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
                 raise UpError(f"{path} is not safe: others than root may change {folder}")
-            if not status.st_mode & stat.S_IXOTH:
+            if public and not status.st_mode & stat.S_IXOTH:
                 raise UpError(f"{path} cannot be used: {folder} is closed to unprivileged users")
         if folder == "/":
             break

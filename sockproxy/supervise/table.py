@@ -15,6 +15,8 @@ FRONT = "sockproxy"
 RUNTIME = "/run/sockproxy"  # unless the command line says something else
 AUDIT = "sockproxy-audit"
 BUILD = "sockproxy-build"
+BINDS, ATTACH = "sockproxy-binds", "sockproxy-attach"
+STATE_DIR, PLUGIN_DIR = "/var/lib/sockproxy", "/run/docker/plugins"
 SCOPES = ("lifecycle", "network", "filesystem")
 GRACE = 12.0  # seconds for a process to end; the front lets streams end within 10
 WATCHDOG = 30.0  # seconds; a call that blocks a process for so long is a fault
@@ -29,6 +31,7 @@ class Settings(NamedTuple):
     runtime_dir: str
     state_dir: str
     log_dir: str
+    plugin_dir: str = PLUGIN_DIR
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Settings:
@@ -50,6 +53,23 @@ class Settings(NamedTuple):
     def state_of(self, scope: str) -> str:
         """The folder in which a helper may keep files: the only one that it may write to."""
         return os.path.join(self.state_dir, scope)
+
+    @property
+    def binds(self) -> str:
+        """The folder of the records of binds."""
+        return os.path.join(self.state_dir, "binds")
+
+    @property
+    def stages(self) -> str:
+        """The folder in which binds are attached."""
+        return os.path.join(self.runtime_dir, "binds")
+
+    @property
+    def plugin(self) -> str:
+        """The name of our volume plugin: another for each state folder, since the daemon keeps it with a container."""
+        if self.state_dir == STATE_DIR:
+            return "sockproxy"
+        return f"sockproxy-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:12]}"
 
 
 class Endpoint(NamedTuple):
@@ -81,6 +101,7 @@ class Row(NamedTuple):
         reloads: on SIGHUP, when there is a new policy.
         oom: its oom_score_adj: who is killed when memory is short. -500 is what docker.service has.
         watchdog: it says so often, in seconds, that it is alive (sd_notify(3)); 0: it does not.
+        capabilities: all that it has, as setpriv(1) writes them.
     """
 
     order: int
@@ -93,6 +114,7 @@ class Row(NamedTuple):
     reloads: bool
     oom: int
     watchdog: float = 0.0
+    capabilities: tuple[str, ...] = ()
 
 
 def table(settings: Settings) -> tuple[Row, ...]:
@@ -107,22 +129,66 @@ def table(settings: Settings) -> tuple[Row, ...]:
     }
     writer = (python, "-I", "-m", "sockproxy.audit.writer")
     front = (python, "-I", "-m", "sockproxy.app")
+    helper = (bare_python, "-I", "-S", "-B", paths.helpers_dir())
     readers = Endpoint(f"{settings.runtime_dir}/audit-readers.sock", socket.SOCK_SEQPACKET, AUDIT, 0o660)
     log = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_POLICY": settings.policy}
     rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit, "readers": readers}, log, True, -500)]
     build = Endpoint(f"{settings.runtime_dir}/build/build.sock", socket.SOCK_SEQPACKET, "root", 0o600)
     mediator = (python, "-I", "-m", "sockproxy.buildkit")
     rows.append(Row(1, "build-mediator", BUILD, (), mediator, {"build": build}, {}, False, 0))
+    rows += _binds(settings, helper)
+    binds = {
+        "SOCKPROXY_BINDS": settings.binds,
+        "SOCKPROXY_BINDS_SOCKET": _checks(settings).path,
+        "SOCKPROXY_PLUGIN": settings.plugin,
+    }
     for scope in SCOPES:
-        helper = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
-        argv = (bare_python, "-I", "-S", "-B", paths.helpers_dir(), scope)
+        calls = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
         own["SOCKPROXY_SHARES"] = settings.shares
+        environment = {**policy, **own, **binds}
         rows.append(
-            Row(1, f"{scope}-helper", "root", (), argv, {"helper": helper}, {**policy, **own}, True, -500, WATCHDOG)
+            Row(
+                2, f"{scope}-helper", "root", (), (*helper, scope), {"helper": calls}, environment, True, -500, WATCHDOG
+            )
         )
-    rows.append(Row(2, "front", FRONT, (), front, {"docker": docker}, policy, True, 0, WATCHDOG))
+    rows.append(Row(3, "front", FRONT, (), front, {"docker": docker}, policy, True, 0, WATCHDOG))
     return tuple(rows)
+
+
+def _checks(settings: Settings) -> Endpoint:
+    """Describe where root asks whether a bind can be made."""
+    return Endpoint(f"{settings.runtime_dir}/binds-checks.sock", socket.SOCK_SEQPACKET, "root", 0o600)
+
+
+def _binds(settings: Settings, helper: tuple[str, ...]) -> list[Row]:
+    """Describe the two processes that make binds: between them they have what one that does it all would need."""
+    attach = Endpoint(f"{settings.runtime_dir}/attach.sock", socket.SOCK_SEQPACKET, BINDS, 0o660)
+    plugin = Endpoint(f"{settings.plugin_dir}/{settings.plugin}.sock", socket.SOCK_STREAM, "root", 0o600)
+    sockets = {"plugin": plugin, "checks": _checks(settings)}
+    stages = {"SOCKPROXY_STAGES": settings.stages}
+    known = {
+        "SOCKPROXY_POLICY": settings.policy,
+        "SOCKPROXY_BINDS": settings.binds,
+        "SOCKPROXY_ATTACHER": attach.path,
+    }
+    abilities = ("setuid", "setgid", "setfcap", "sys_admin")
+    return [
+        Row(
+            1,
+            "attacher",
+            ATTACH,
+            (),
+            (*helper, "attacher"),
+            {"attacher": attach},
+            stages,
+            False,
+            -500,
+            0,
+            ("sys_admin",),
+        ),
+        Row(1, "binds", BINDS, (), (*helper, "binds"), sockets, known, True, -500, WATCHDOG, abilities),
+    ]
 
 
 def accounts(rows: tuple[Row, ...]) -> list[str]:
@@ -140,5 +206,7 @@ def folders(settings: Settings) -> tuple[Folder, ...]:
         Folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root"),
         Folder(settings.state_dir, 0o755, "root", "root"),
         *(Folder(settings.state_of(scope), 0o700, "root", "root") for scope in SCOPES),
+        Folder(settings.binds, 0o2750, "root", BINDS),
+        Folder(settings.stages, 0o700, ATTACH, ATTACH),
         Folder(settings.log_dir, 0o750, AUDIT, AUDIT),
     )

@@ -172,9 +172,24 @@ def _service(row: Row, settings: Settings, rows: tuple[Row, ...]) -> str:
             *((f"WatchdogSec={row.watchdog:g}",) if row.watchdog else ()),
             f"OOMScoreAdjust={row.oom}",
             f"LimitNOFILE={DESCRIPTORS}",
-            *_confined(settings),
+            *(_capable(row) if row.capabilities else _confined(settings)),
         ),
     )
+
+
+def _capable(row: Row) -> Iterator[str]:
+    """Give the options for a process of binds. What it may do with its capabilities, it limits itself, too."""
+    held = " ".join(f"CAP_{name.upper()}" for name in row.capabilities)
+    opens = "setuid" in row.capabilities  # where, is its own affair; the other attaches where the daemon sees it
+    for line in _CONFINED.splitlines():
+        if line in ("CapabilityBoundingSet=", "AmbientCapabilities="):
+            yield line + held
+        else:
+            yield "RestrictNamespaces=mnt user" if opens and line == "RestrictNamespaces=yes" else line
+    yield f"SystemCallFilter={'@setuid open_tree mount_setattr mount' if opens else 'move_mount umount2'}"
+    if opens:
+        yield from ("PrivateMounts=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes")
+        yield from ("ProtectKernelLogs=yes", "ProtectControlGroups=yes")
 
 
 def _confined(settings: Settings) -> Iterator[str]:

@@ -15,6 +15,7 @@ from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.policy import Policy
 
 RULES: dict[str, Any] = {
+    "bind_groups": False,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv", "mode": "ro"}],
     "capabilities": ["CHOWN"],
     "cgroup_parent": False,
@@ -28,12 +29,14 @@ RULES: dict[str, Any] = {
     "totals": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "networks": 0, "volumes": 1, "ports": None},
     "ulimits": {"core": None, "nofile": 0},
     "no_new_privileges": True,
+    "plain_binds": False,
     "ports": {"min": 1024, "addresses": ["0.0.0.0"]},
     "privileged": False,
     "runtimes": [],
     "security_options": False,
     "sees_all": False,
     "sysctls": [],
+    "unmapped_binds": False,
     "unmodelled": False,
     "via": ["peer", "container"],
 }

@@ -59,6 +59,9 @@ class Stage:
             "SOCKPROXY_DOCKER_SOCKET": str(folder / "docker.sock"),
             "SOCKPROXY_LISTEN": str(folder / "user.sock"),
             "SOCKPROXY_RUNTIME": str(folder),
+            "SOCKPROXY_BINDS": str(folder / "binds"),
+            "SOCKPROXY_BINDS_SOCKET": str(folder / "checks.sock"),
+            "SOCKPROXY_PLUGIN": "sockproxy",
         }
         monkeypatch.setattr(serve, "FRONT", ME)
         pretend(monkeypatch, 0, 0o644)

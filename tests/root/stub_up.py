@@ -8,8 +8,8 @@ import os
 import socket
 import sys
 
-from sockproxy.supervise import child, supervisor
-from sockproxy.supervise.table import Endpoint, Row, Settings
+from sockproxy.supervise import child, host, supervisor
+from sockproxy.supervise.table import ATTACH, BINDS, Endpoint, Row, Settings
 
 STUB = r"""
 import os, signal, socket, sys
@@ -78,13 +78,15 @@ def main() -> int:
             row(2, "last", "sockproxy"),
         )
 
-    names = ("runtime_dir", "state_dir", "log_dir")
+    names = ("runtime_dir", "state_dir", "log_dir", "plugin_dir")
     options = argparse.Namespace(
         config=None,
         docker_socket=f"{folder}/daemon.sock",
         listen=f"{folder}/docker.sock",
         **{name: f"{folder}/{name}" for name in names},
     )
+    for name in (BINDS, ATTACH):  # whose folders there are
+        host.account(name)
     return supervisor.main(options, rows)
 
 

@@ -56,6 +56,7 @@ class Daemon:
 
     def __init__(self, path: Path, owner: int) -> None:
         self.socket, self.received, self.connections = str(path), b"", 0
+        self.plugin_dir = path.parent / "plugins"
         host = {"ContainerIDFile": f"{OWNER}={owner}"}
         self._container = {"Id": CONTAINER, "Config": {"Labels": {OWNER: str(owner)}}, "HostConfig": host}
         self._listener = socket.socket(socket.AF_UNIX)

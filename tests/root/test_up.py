@@ -29,6 +29,7 @@ from tests.support.proxy import eventually
 
 pytestmark = pytest.mark.root
 NAMES = tuple(row.name for row in table(Settings(None, *["/x"] * 5)))
+CAPABILITIES = {"setgid": 6, "setuid": 7, "sys_admin": 21, "setfcap": 31}
 WHAT_NEEDS = {"network-helper": "/networks", "filesystem-helper": "/volumes"}
 CAP_SYS_RESOURCE = 24
 
@@ -55,7 +56,7 @@ def folder() -> Iterator[Path]:
 def settings(folder: Path) -> Settings:
     config = str(folder / "sockproxy.yaml")
     (folder / "sockproxy.yaml").write_text("version: 1\nbindings:\n  - {user: root, role: viewer}\n")
-    paths = [str(folder / name) for name in ("daemon.sock", "docker.sock", "run", "state", "log")]
+    paths = [str(folder / name) for name in ("daemon.sock", "docker.sock", "run", "state", "log", "plugins")]
     return Settings(config, *paths)
 
 
@@ -127,8 +128,9 @@ def test_each_process_has_its_own_rights_and_no_more(up: Running, settings: Sett
         assert has["Uid"] == [str(user.pw_uid)] * 4
         assert has["Gid"] == [str(user.pw_gid)] * 4
         assert has["Groups"] == []
+        held = sum(1 << CAPABILITIES[name] for name in row.capabilities)
         for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
-            assert has[f"Cap{kind}"] == ["0" * 16]
+            assert has[f"Cap{kind}"] == [f"{held:016x}"]
         assert has["NoNewPrivs"] == ["1"]
         if may_favour:
             assert Path(f"/proc/{pids[row.name]}/oom_score_adj").read_text().strip() == str(row.oom)
@@ -170,6 +172,11 @@ def test_folders_and_files_have_their_owners_and_modes(up: Running, settings: Se
         f"{settings.log_dir}/seal.key": ("sockproxy-audit", "sockproxy-audit", 0o100600),
         f"{settings.runtime_dir}/helpers/network.sock": ("root", "sockproxy", 0o140660),
         f"{settings.runtime_dir}/notify/front": ("sockproxy", "root", 0o140200),
+        f"{settings.runtime_dir}/binds": ("sockproxy-attach", "sockproxy-attach", 0o40700),
+        f"{settings.runtime_dir}/attach.sock": ("root", "sockproxy-binds", 0o140660),
+        f"{settings.runtime_dir}/binds-checks.sock": ("root", "root", 0o140600),
+        f"{settings.plugin_dir}/{settings.plugin}.sock": ("root", "root", 0o140600),
+        settings.binds: ("root", "sockproxy-binds", 0o42750),
         settings.state_dir: ("root", "root", 0o40755),
         settings.policy: ("root", "root", 0o100644),
         settings.log_dir: ("sockproxy-audit", "sockproxy-audit", 0o40750),

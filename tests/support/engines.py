@@ -46,10 +46,11 @@ class Engine:
         version: "20", "26", "28" or "podman".
         socket: the path of its API socket, for root.
         folder: where it keeps everything; owned by this test run.
+        plugin_dir: where it looks for volume plugins.
     """
 
     def __init__(self, version: str, folder: Path) -> None:
-        self.version, self.folder = version, folder
+        self.version, self.folder, self.plugin_dir = version, folder, folder / "plugins"
         self.cli = client().docker  # before the start: fetching may be what fails
         self.plugins = client().plugins
         self.socket = _script("start", version, folder)

@@ -33,7 +33,7 @@ class FakeDaemon:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.folder = folder
+        self.folder, self.plugin_dir = folder, folder / "plugins"
         self.socket = str(folder / "docker.sock")
         client = engines.client()
         self.cli, self.plugins = client.docker, client.plugins

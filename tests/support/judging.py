@@ -13,6 +13,7 @@ OWNED = {OWNER: "1000"}  # the label that Kim's new objects get
 KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 
 STRICTEST: dict[str, object] = {
+    "bind_groups": False,
     "binds": [],
     "capabilities": [],
     "cgroup_parent": False,
@@ -26,12 +27,14 @@ STRICTEST: dict[str, object] = {
     "totals": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "networks": 0, "volumes": 0, "ports": 0},
     "ulimits": {},
     "no_new_privileges": True,
+    "plain_binds": False,
     "ports": {"min": 65536, "addresses": []},
     "privileged": False,
     "runtimes": [],
     "security_options": False,
     "sees_all": False,
     "sysctls": [],
+    "unmapped_binds": False,
     "unmodelled": False,
 }
 DEVELOPER = STRICTEST | {

@@ -23,6 +23,8 @@ PROCESSES = {
     "lifecycle": "lifecycle",
     "network": "network",
     "filesystem": "filesystem",
+    "binds": "binds",
+    "attacher": "attacher",
 }
 
 
@@ -62,7 +64,7 @@ class Proxy:
         self.config.write_text(policy)
         command = [sys.executable, "-I", "-m", "sockproxy", "up", "--config", self.config, "--listen", self.listen]
         command += ["--docker-socket", engine.socket, "--runtime-dir", self.runtime]
-        command += ["--state-dir", folder / "state", "--log-dir", self.log]
+        command += ["--state-dir", folder / "state", "--log-dir", self.log, "--plugin-dir", engine.plugin_dir]
         self._command = command
         cgroups.made.add(self.shares)
         self.restart()

@@ -77,14 +77,22 @@ class Users:
 
 
 def shared_folder() -> Path:
-    """Make a temporary folder that all users may enter, on a path short enough for sockets."""
+    """Make a temporary folder that all users may enter, on a path short enough for sockets.
+
+    For root it is a shared mount, as `/` is where systemd runs: engines see what is mounted below it after their start.
+    """
     folder = Path(tempfile.mkdtemp(prefix="spt-"))
     folder.chmod(0o755)
+    if os.geteuid() == 0:
+        _run("mount", "--bind", folder, folder)
+        _run("mount", "--make-shared", folder)
     return folder
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder that engines have used."""
+    if os.geteuid() == 0:
+        _run("umount", "--recursive", "--lazy", folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

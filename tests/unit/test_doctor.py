@@ -305,7 +305,7 @@ def test_this_machine_can_be_asked(tmp_path: Path) -> None:
 def test_findings_are_told_with_what_to_do_and_by_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("docker_socket", "listen", "runtime_dir", "state_dir", "log_dir")
+    names = ("docker_socket", "listen", "runtime_dir", "state_dir", "log_dir", "plugin_dir")
     options = argparse.Namespace(config=None, format="text", **{name: str(tmp_path / name) for name in names})
     assert command.main(options) == 1
     text = capsys.readouterr().out

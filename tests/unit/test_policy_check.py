@@ -177,4 +177,5 @@ def test_up_is_given_its_settings(monkeypatch: pytest.MonkeyPatch, policy: Path)
         "runtime_dir": "/run/sockproxy",
         "state_dir": "/var/lib/sockproxy",
         "log_dir": "/var/log/sockproxy",
+        "plugin_dir": "/run/docker/plugins",
     }

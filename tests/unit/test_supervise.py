@@ -14,7 +14,7 @@ from sockproxy.supervise import child, host
 from sockproxy.supervise.host import UpError
 from sockproxy.supervise.table import GRACE, SCOPES, Row, Settings, table
 
-SETTINGS = Settings(None, "/d/docker.sock", "/l/docker.sock", "/run/s", "/state", "/log")
+SETTINGS = Settings(None, "/d/docker.sock", "/l/docker.sock", "/run/s", "/state", "/log", "/plugins")
 ROWS = table(SETTINGS)
 
 
@@ -26,15 +26,16 @@ def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
     assert row.argv[1] == "-I"
     if row.user == "root":
         assert row.argv[:4] == (os.path.realpath(row.argv[0]), "-I", "-S", "-B")
-    for endpoint in row.sockets.values():
-        mode, group = (0o660, "sockproxy")
-        if endpoint.path == SETTINGS.listen:
-            mode, group = (0o666, "root")
-        elif endpoint.path == "/run/s/audit-readers.sock":
-            group = "sockproxy-audit"
-        elif row.name == "build-mediator":  # for root's helpers alone
-            mode, group = (0o600, "root")
-        assert (endpoint.mode, endpoint.group) == (mode, group)
+    for name, endpoint in row.sockets.items():
+        expected = {
+            "docker": (0o666, "root"),
+            "attacher": (0o660, "sockproxy-binds"),
+            "readers": (0o660, "sockproxy-audit"),
+        }
+        expected |= dict.fromkeys(("plugin", "checks", "build"), (0o600, "root"))
+        assert (endpoint.mode, endpoint.group) == expected.get(name, (0o660, "sockproxy"))
+    assert bool(row.capabilities) == (row.name in ("binds", "attacher"))
+    assert row.capabilities == () or row.user not in ("root", "sockproxy")
 
 
 def test_the_table_is_in_order_and_no_socket_belongs_to_two() -> None:
@@ -53,7 +54,7 @@ def test_the_front_may_end_its_streams_before_it_is_killed() -> None:
 
 def test_settings_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    names = ("config", "docker_socket", "listen", "runtime_dir", "state_dir", "log_dir")
+    names = ("config", "docker_socket", "listen", "runtime_dir", "state_dir", "log_dir", "plugin_dir")
     settings = Settings.of(argparse.Namespace(**{name: f"x/../{name}" for name in names}))
     assert settings == tuple(str(tmp_path / name) for name in names)
     assert settings.policy == str(tmp_path / "state_dir/policy.json")

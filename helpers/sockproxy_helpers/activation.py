@@ -1,0 +1,53 @@
+"""Be a process that somebody else starts: sockets come in, readiness is told, signals are events."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from .loop import Loop
+
+
+def descriptor(name: str) -> int:
+    """Find a socket that was passed to this process, by its name (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
+        raise SystemExit("the passed sockets are not for this process")
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    if name not in names:
+        raise SystemExit(f"no socket named {name} was passed (LISTEN_FDNAMES)")
+    return 3 + names.index(name)
+
+
+def listener(name: str) -> socket.socket:
+    """Give a passed listening socket, non-blocking."""
+    sock = socket.socket(fileno=descriptor(name))
+    sock.setblocking(False)
+    return sock
+
+
+def notify(state: str) -> None:
+    """Tell who started us (sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+def catch_signals() -> tuple[socket.socket, socket.socket]:
+    """Have the numbers of signals written to the second socket of a pair; readable at the first."""
+    ours, wakeup = socket.socketpair()
+    ours.setblocking(False)
+    wakeup.setblocking(False)
+    signal.set_wakeup_fd(wakeup.fileno())
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return ours, wakeup
+
+
+async def say_alive(loop: Loop) -> None:
+    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
+    while pause:
+        await loop.wait({}, pause)
+        notify("WATCHDOG=1")

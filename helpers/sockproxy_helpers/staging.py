@@ -1,0 +1,139 @@
+"""Put a mount of our volume plugin in the place of each bind of a container's configuration.
+
+SECURITY: what the daemon gets is a name that nobody can guess, for which a record says whose bind it stands for; the
+path itself it never gets. So nothing that the daemon does with it later, at a restart by itself or years after, can
+lead anywhere but where the binds helper, with the owner's rights, then comes out (see `stage`).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from . import wire
+from .bindledger import Bind, BindLedger, new_name
+from .context import Context
+from .daemon import Daemon
+from .errors import Malformed, Refused, Unavailable
+from .loop import IN, Loop
+from .objects import parse
+from .operations import quote
+
+Part = dict[str, object]
+_PRIVATE = ("", "private", "rprivate")
+_OPEN_MODES = ("shared", "rshared", "slave", "rslave", "z", "Z")
+_USER = re.compile(r"(0|[1-9][0-9]{0,8})(?::(0|[1-9][0-9]{0,8}))?")
+CHECK_SECONDS = 20.0  # for a bind to be tried
+
+
+class Stager:
+    """Turn binds into what the daemon may have.
+
+    Args:
+        environment: SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_PLUGIN.
+    """
+
+    def __init__(self, loop: Loop, environment: dict[str, str]) -> None:
+        self._loop = loop
+        self._ledger = BindLedger(environment["SOCKPROXY_BINDS"])
+        self._checks, self._plugin = environment["SOCKPROXY_BINDS_SOCKET"], environment["SOCKPROXY_PLUGIN"]
+
+    async def prepare(self, daemon: Daemon, ctx: Context, part: Part, image: str, user: str) -> None:
+        """Replace binds, each tried before.
+
+        Args:
+            part: the filesystem part of a ContainerCreate, approved and with its volumes made; changed in place.
+            user: whom the request names; "" for the image's.
+
+        Raises:
+            Refused, Malformed: a bind could not be made, in words for who asked.
+        """
+        host = part.get("HostConfig")
+        if not isinstance(host, dict) or ctx.flag("plain_binds"):
+            return
+        binds, mounts = list(host.get("Binds") or []), list(host.get("Mounts") or [])
+        paths = [text for text in binds if text.startswith("/") and ":" in text]
+        if not paths and not any(mount.get("Type") == "bind" for mount in mounts):
+            return
+        ids = _ids(user or await _user_of(daemon, image))
+        asked: list[tuple[int | None, Bind]] = [(None, _of_text(text, ctx, ids)) for text in paths]
+        asked += [(at, _of_mount(mount, ctx, ids)) for at, mount in enumerate(mounts) if mount.get("Type") == "bind"]
+        for _, bind in asked:
+            await self._check(bind, ctx)
+        for at, bind in asked:
+            name = new_name(ctx.caller.uid)
+            self._ledger.write(name, bind)
+            mount: Part = {"Type": "volume", "Source": name, "Target": bind.target}
+            mount["VolumeOptions"] = {"NoCopy": True, "DriverConfig": {"Name": self._plugin}}
+            if at is None:
+                mounts.append(mount)
+            else:
+                mounts[at] = mount
+        rest = {"Binds": [text for text in binds if text not in paths], "Mounts": mounts}
+        part["HostConfig"] = {**host, **rest} if rest["Binds"] else {**_without(host, "Binds"), "Mounts": mounts}
+
+    async def _check(self, bind: Bind, ctx: Context) -> None:
+        """Have the binds helper try it."""
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            channel.connect(self._checks)
+            wire.send(channel, wire.pack({"check": bind.fields()}), [])
+            await self._loop.wait({channel.fileno(): IN}, CHECK_SECONDS)
+            reply, _ = wire.unpack(wire.receive(channel)[0])
+        except (OSError, wire.WireError) as error:
+            raise Unavailable("the binds helper is not there: no folders of the host can be bound", 503) from error
+        finally:
+            self._loop.close(channel)
+        if "error" not in reply:
+            return
+        why, rule = str(reply.get("message")), str(reply.get("rule"))
+        if reply["error"] == Refused.status:
+            raise Refused("", why, rule, ctx.rules[rule][1] if rule in ctx.rules else "")
+        raise Malformed(why) if reply["error"] == Malformed.status else Unavailable(why)
+
+
+def _without(host: Part, key: str) -> Part:
+    return {name: value for name, value in host.items() if name != key}
+
+
+async def _user_of(daemon: Daemon, image: str) -> str:
+    """Read as whom an image runs; who makes volumes has seen that there is such an image."""
+    status, answer = parse(*await daemon.request("GET", f"/images/{quote(image, '/:@')}/json"))
+    config = answer.get("Config") if status == 200 and isinstance(answer, dict) else None
+    return str(config.get("User", "")) if isinstance(config, dict) else ""
+
+
+def _ids(user: str) -> list[int]:
+    """Tell which IDs of the container are to be the caller on disk: root's, or those that the container runs with."""
+    match = _USER.fullmatch(user)
+    return [int(match[1]), int(match[2] or 0)] if match else [0, 0]
+
+
+def _of_text(text: str, ctx: Context, ids: list[int]) -> Bind:
+    source, target, *modes = text.split(":")
+    words = modes[0].split(",") if modes else []
+    for word in words:
+        if word in _OPEN_MODES:
+            _refuse(word, ctx)
+    return _bind(ctx, "Binds", text, source, target, ids, writable="ro" not in words, recursive=True, made=True)
+
+
+def _of_mount(mount: Part, ctx: Context, ids: list[int]) -> Bind:
+    options = mount.get("BindOptions")
+    options = options if isinstance(options, dict) else {}
+    if options.get("Propagation", "") not in _PRIVATE:
+        _refuse(str(options["Propagation"]), ctx)
+    source, target = str(mount.get("Source")), str(mount.get("Target"))
+    writable, recursive = mount.get("ReadOnly") is not True, options.get("NonRecursive") is not True
+    made = options.get("CreateMountpoint") is True
+    return _bind(ctx, "Mounts", mount, source, target, ids, writable=writable, recursive=recursive, made=made)
+
+
+def _refuse(word: str, ctx: Context) -> None:
+    ctx.path = "HostConfig"
+    raise ctx.refusal(f"may not have a bind that is {word} (allowed: private)", "plain_binds")
+
+
+def _bind(ctx: Context, form: str, asked: object, source: str, target: str, ids: list[int], **flags: bool) -> Bind:
+    who = {"uid": ctx.caller.uid, "user": ctx.caller.user, "role": ctx.role}
+    return Bind({**who, **flags, "form": form, "asked": asked, "source": source, "target": target, "ids": ids})
