@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
 import pytest
 
+from sockproxy.audit import chain
+from sockproxy.review.verify import verify
 from tests.support.cli import assert_done, assert_refused
 from tests.support.proxy import Proxy, eventually
 from tests.support.users import User, Users
@@ -21,6 +29,55 @@ def _records(proxy: Proxy, user: User, event: str, after: int) -> dict[str, dict
         for one in proxy.records()[after:]
         if one["ev"] == event and (event == "outcome" or one["who"]["uid"] == user.uid)  # type: ignore[index]
     }
+
+
+def test_the_record_has_its_documented_form_and_is_sound(proxy: Proxy, users: Users) -> None:
+    """Whatever the tests before this one did is in it, too."""
+    config = proxy.folder / "config"
+    config.mkdir(exist_ok=True)
+    (config / "config.json").write_text('{"HttpHeaders": {"X-Sockproxy-Why": "INC-7, a reason"}}')
+    environment = proxy.environment(users.alice) | {"DOCKER_CONFIG": str(config)}
+    assert_done(proxy.docker(users.alice, "run", "--rm", "--name", "why", "busybox", "true", env=environment))
+    assert_refused(proxy.docker(users.alice, "run", "--privileged", "busybox"), 125)
+    schema = json.loads((Path(chain.__file__).parent / "schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    kinds = {kind["properties"]["ev"]["const"]: validator.evolve(schema={**kind, "$defs": schema["$defs"]})
+             for kind in schema["oneOf"]}  # fmt: skip
+    records = proxy.records()
+    for record in records:
+        kinds[record["ev"]].validate(record)  # type: ignore[index]
+    created = next(one for one in reversed(records) if one["ev"] == "intent" and "ContainerCreate" in str(one))
+    assert created["who"]["reason"] == "INC-7, a reason"  # type: ignore[index]
+    assert verify(str(proxy.log)).findings == []
+
+
+def test_a_story_is_told_from_the_command_line(proxy: Proxy, users: Users) -> None:
+    """Which container it was, what its end was, and who read the record."""
+    assert proxy.docker(users.alice, "run", "--name", "first", "busybox", "sh", "-c", "exit 3").returncode == 3
+    assert_done(proxy.docker(users.alice, "rename", "first", "second"))
+    assert_done(proxy.docker(users.alice, "rm", "second"))
+
+    def told(*arguments: str) -> str:
+        command = [sys.executable, "-m", "sockproxy", "audit", *arguments]
+        command += ["--log-dir", proxy.log, "--runtime-dir", proxy.runtime]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        assert done.stderr == ""
+        return done.stdout
+
+    eventually(lambda: "ContainerDelete" in told("trail", "first"), "trail")
+    trail = told("trail", "second")
+    assert trail == told("trail", "first")
+    assert "names     first second" in trail
+    for operation in ("ContainerCreate", "ContainerStart", "ContainerWait", "ContainerRename", "ContainerDelete"):
+        assert operation in trail
+    assert "exit 3" in trail
+    request = next(line for line in trail.splitlines() if "ContainerCreate" in line).rpartition("[")[2].rstrip("]")
+    story = told("show", request)
+    for words in (users.alice.name, "body Image = busybox", "changed    HostConfig.", "outcome    201"):
+        assert words in story
+    reads = [one for one in proxy.records() if one["ev"] == "read"]
+    assert str(reads[-1]["what"]).startswith(f"show {request}")
+    assert reads[-1]["peer"]["uid"] == 0  # type: ignore[index]
 
 
 def test_each_call_has_an_intent_and_an_outcome(proxy: Proxy, users: Users) -> None:

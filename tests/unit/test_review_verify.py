@@ -14,7 +14,7 @@ from sockproxy.audit import chain, segments
 from sockproxy.audit.chain import START, Entry
 from sockproxy.audit.log import NAME, Log, encode
 from sockproxy.audit.seal import Sealer
-from sockproxy.review import verify_command
+from sockproxy.review.commands import verify as verify_command
 from sockproxy.review.verify import Anchors, Verifier, verify
 
 Lines = list[bytes]

@@ -15,6 +15,13 @@ CANNOT = """what this can't prove:
   sockproxy"""
 
 
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--anchors", metavar="FILE", help="seals kept elsewhere: journalctl -t sockproxy-audit; - reads"
+    )
+
+
 def main(options: argparse.Namespace) -> int:
     """Run the command; 0: sound, 1: a finding, 2: it could not be read."""
     try:
