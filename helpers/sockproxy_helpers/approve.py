@@ -9,13 +9,15 @@ import json
 import os
 import socket
 
-from . import bridge, counts, model, references, routes, session, strict, volumes, wire
-from .call import Call
+from . import bridge, counts, model, references, routes, session, strict, tags, volumes, wire
+from .call import Approved, Call
 from .caller import Caller
 from .context import Context
 from .counts import Turns
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused, Unavailable
+from .faults import FAULTS, fault, fault_of
+from .images import NoImage
 from .loop import IN, Lock, Loop
 from .objects import Objects
 from .policy import Decision, Policy
@@ -23,55 +25,72 @@ from .references import Resolution
 from .shares import Shares
 from .staging import Stager
 from .statement import Statement
+from .tags import Claim
 
-Fault = Refused | Malformed | NotFound | Unavailable
-FAULTS = (Refused, Malformed, NotFound, Unavailable)
 Query = list[tuple[str, str]]
 PARTED = "ContainerCreate"  # its body has fields of all scopes; a build asks for the network part of its containers
 ASK_SECONDS = 10.0  # for a sibling's answer
 
 
 class Approval:
-    """Approve calls of one scope."""
+    """Approve calls of one scope.
 
-    def __init__(self, scope: str, loop: Loop, runtime: str, shares: Shares, stager: Stager | None = None) -> None:
-        self._scope, self._loop, self._runtime, self._shares = scope, loop, runtime, shares
+    Attributes:
+        ledger: whose the names of images are.
+        tags: grants them; None in the helpers that don't.
+    """
+
+    def __init__(
+        self, scope: str, loop: Loop, environment: dict[str, str], shares: Shares, stager: Stager | None = None
+    ) -> None:
+        self._scope, self._loop, self._runtime, self._shares = scope, loop, environment["SOCKPROXY_RUNTIME"], shares
         self._objects = Objects()
         self.turns = Turns(loop)
         self._making = Lock(loop)
         self._stager = stager
+        self.tags, self.ledger = tags.keep(scope, loop, environment)
 
     async def call(
         self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon, statement: Statement
-    ) -> tuple[Query, bytes | None]:
+    ) -> Approved:
         """Check a call, resolve what it names, and build its variables, query and body anew.
 
         The intent is on the record when this returns, and before anything is made by the way.
         """
+        claim: Claim | None = None
         context = _context(decision, who, call.operation.name)
         statement.objects = context.found
         body = strict.parse(call.body) if call.body else None
         statement.asked(body)
-        if context.operation == PARTED:
-            query, body = await self._create(call.query, body, context, client, daemon, statement)
-        else:
-            if context.operation == "Session":
-                call.session = session.fields(call.headers, who)
-            query, body = model.approve(self._scope, context.operation, call.query, body, context)
-            query = await Resolution(self._objects, daemon, context).run(call.variables, query, body)
-            references.pin(context.operation, call.variables, body)
-            if context.operation == "NetworkCreate":
-                await counts.networks(daemon, context)
-                await routes.judge(daemon, context, body)
-            elif context.operation == "VolumeCreate":
-                await counts.volume(daemon, context, body)
-            await statement.intent()
-            if context.operation == "ImageBuild":
-                query = await self._build_network(query, client)
-                parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
-                query = _put(query, "cgroupparent", parent)
-        statement.sends(query, body)
-        return query, None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        try:
+            if context.operation == PARTED:
+                query, body = await self._create(call.query, body, context, client, daemon, statement)
+            else:
+                if context.operation == "Session":
+                    call.session = session.fields(call.headers, who)
+                query, body = model.approve(self._scope, context.operation, call.query, body, context)
+                resolution = Resolution(self._objects, self.ledger, daemon, context)
+                query = await resolution.run(call.variables, query, body)
+                references.pin(context.operation, call.variables, body)
+                if context.operation == "NetworkCreate":
+                    await counts.networks(daemon, context)
+                    await routes.judge(daemon, context, body)
+                elif context.operation == "VolumeCreate":
+                    await counts.volume(daemon, context, body)
+                if self.tags and resolution.naming.wish:
+                    claim = await self.tags.claim(who.uid, resolution.naming.wish)
+                await statement.intent()
+                if context.operation == "ImageBuild":
+                    query = await self._build_network(query, client)
+                    parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
+                    query = _put(query, "cgroupparent", parent)
+            statement.sends(query, body)
+        except BaseException:
+            if self.tags:
+                self.tags.release(claim)
+            raise
+        encoded = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        return Approved(query, encoded, claim)
 
     async def _create(
         self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon, statement: Statement
@@ -80,9 +99,10 @@ class Approval:
         parts = model.split(body)
         for scope, own in parts.items():  # before anything is asked or made: a refusal leaves nothing behind
             model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
-        named = {key.lower(): body.get(key) for key in ("Image", "User")} if isinstance(body, dict) else {}
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
+        own = parts[self._scope]
+        named = {key.lower(): own.get(key) for key in ("Image", "User")} if isinstance(own, dict) else {}
         ports = await counts.containers(daemon, context, parts["network"], named.get("image"))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
@@ -100,7 +120,9 @@ class Approval:
     async def _resolve(self, daemon: Daemon, context: Context, query: Query, part: object) -> Query:
         """Resolve what a part of a container's configuration names."""
         try:
-            return await Resolution(self._objects, daemon, context, PARTED).run({}, query, part)
+            return await Resolution(self._objects, self.ledger, daemon, context, PARTED).run({}, query, part)
+        except NoImage:
+            raise
         except NotFound as error:
             if context.operation != PARTED:
                 raise
@@ -126,7 +148,7 @@ class Approval:
         finally:
             self._loop.close(channel)
         if "body" not in reply:
-            raise _fault(reply)
+            raise fault_of(reply)
         return reply["body"]
 
     async def part(self, header: dict[str, object], who: Caller, policy: Policy, daemon: Daemon) -> dict[str, object]:
@@ -174,16 +196,3 @@ def _context(decision: Decision, who: Caller, operation: str) -> Context:
     if not decision.allowed:
         raise Refused("", decision.why, at=decision.at)
     return Context(decision.rules, who, operation, decision.role)
-
-
-def fault(error: Fault) -> dict[str, object]:
-    """Form the reply that says why a call does not go on."""
-    return {"error": error.status, "message": str(error), "at": error.at if isinstance(error, Refused) else ""}
-
-
-def _fault(reply: dict[str, object]) -> Fault:
-    """Turn a sibling's reply back into the fault that it was."""
-    why, at = str(reply.get("message")), str(reply.get("at", ""))
-    faults: dict[int, Fault] = {403: Refused("", why, at=at), 400: Malformed(why), 404: NotFound(why)}
-    status = reply.get("error")
-    return faults.get(status if isinstance(status, int) else 0, Unavailable(why))

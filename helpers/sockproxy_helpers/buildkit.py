@@ -10,37 +10,33 @@ import os
 import re
 import socket
 
-from . import images, wire
+from . import images, names, wire
 from .caller import Caller
 from .context import Context
 from .daemon import Daemon
-from .errors import Malformed, NotFound, Refused, Unavailable
+from .errors import Malformed, Unavailable
+from .faults import FAULTS, fault
+from .ledger import Ledger
 from .loop import IN, RDHUP, Loop
-from .operations import REFERENCE
 from .policy import Decision, Policy
 from .record import Recorder
+from .tags import Claim, Tags, Wish
 from .tunnel import Gone
 
 NAMED = ("BuildPrune", "ImagePush")  # operations of the Engine API that calls of BuildKit's come to
 MOST = 64  # names or settings in a record
+CANCELLING = 10.0  # seconds until a build that was cut off sets no more names: BuildKit does not tell
 LONGEST = 512  # characters of one
 _RECORD = re.compile(r"[0-9a-f]{16}")
-_FAULTS = (Refused, Malformed, NotFound, Unavailable)
 
 
 class Mediated:
     """Carry one connection."""
 
     def __init__(
-        self,
-        loop: Loop,
-        runtime: str,
-        recorder: Recorder,
-        who: Caller,
-        decision: Decision,
-        policy: Policy,
-        record: dict[str, object],
-    ) -> None:
+        self, loop: Loop, runtime: str, recorder: Recorder, ledger: Ledger, tags: Tags | None, who: Caller,
+        decision: Decision, policy: Policy, record: dict[str, object],
+    ) -> None:  # fmt: skip
         """Prepare.
 
         Args:
@@ -49,7 +45,8 @@ class Mediated:
         self._loop, self._runtime, self._recorder = loop, runtime, recorder
         self._who, self._decision, self._policy, self._record = who, decision, policy, record
         self._context = Context(decision.rules, who, "Grpc", decision.role)
-        self._open: dict[str, object] = {}
+        self._ledger, self._tags = ledger, tags
+        self._open: dict[str, Claim | None] = {}  # the names that each build may set
 
     async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
         """Hand both sockets over, and answer until the mediator is done.
@@ -112,7 +109,7 @@ class Mediated:
         finally:
             daemon.close()
             for rid in list(self._open):
-                self._end(rid, {"error": "cut off"})
+                self._end(rid, {"error": "cut off"}, CANCELLING)
 
     async def _reply(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
         try:
@@ -130,24 +127,23 @@ class Mediated:
                 await self._deny(question)
             else:
                 raise Malformed("no such question")
-        except _FAULTS as error:
-            at = error.at if isinstance(error, Refused) else ""
-            return {"error": error.status, "message": str(error), "at": at}
+        except FAULTS as error:
+            return fault(error)
         return {}
 
     async def _solve(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
         """Approve a build's names, record it, and tell which images are not the caller's to build from."""
         tags = question.get("tags")
-        if (
-            not isinstance(tags, list)
-            or len(tags) > MOST
-            or not all(isinstance(tag, str) and REFERENCE.fullmatch(tag) for tag in tags)
-        ):
+        if not isinstance(tags, list) or len(tags) > MOST or not all(isinstance(tag, str) for tag in tags):
             raise Malformed(f"not at most {MOST} names of images")
-        foreign = await images.foreign(daemon, self._context)
-        return {"rid": await self._intend("BuildKitSolve", _plain(question.get("build")), tags), "foreign": foreign}
+        foreign = await images.foreign(self._ledger, daemon, self._context)
+        claim = None
+        if self._tags and not self._context.flag("sees_all"):
+            claim = await self._tags.claim(self._who.uid, Wish([names.settable(str(tag)) for tag in tags]))
+        rid = await self._intend("BuildKitSolve", _plain(question.get("build")), tags, claim)
+        return {"rid": rid, "foreign": foreign}
 
-    async def _intend(self, operation: str, build: object, tags: list[object]) -> str:
+    async def _intend(self, operation: str, build: object, tags: list[object], claim: Claim | None = None) -> str:
         """Record what is about to be built; give the record's id."""
         rid = os.urandom(8).hex()
         req = {"method": "POST", "path": "/grpc", "op": operation, "query": {}}
@@ -161,13 +157,15 @@ class Mediated:
                 "build": {"in": self._record["rid"], "tags": tags, "asked": build},
             }
         )
-        if operation == "BuildKitSolve" and len(self._open) < MOST:
-            self._open[rid] = None
+        if operation == "BuildKitSolve":
+            self._open[rid] = claim
         return rid
 
-    def _end(self, rid: str, out: dict[str, object]) -> None:
+    def _end(self, rid: str, out: dict[str, object], delay: float = 0) -> None:
         if rid in self._open:
-            del self._open[rid]
+            claim = self._open.pop(rid)
+            if self._tags:
+                self._tags.release(claim, delay=delay)
             self._recorder.outcome({"ev": "outcome", "rid": rid, "via": self._record["via"], "out": out})
 
     async def _deny(self, question: dict[str, object]) -> None:

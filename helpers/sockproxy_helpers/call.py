@@ -7,6 +7,7 @@ import re
 import socket
 
 from .operations import NEWEST, OLDEST, Operation
+from .tags import Claim
 from .wire import WireError
 
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")
@@ -96,6 +97,19 @@ class Call:
         elif self.upload is not None:
             fields.append(("Content-Length", str(self.upload)))
         return fields
+
+
+class Approved:
+    """Hold what of a call may go to the daemon.
+
+    Attributes:
+        claim: the names of images that it may change, to be settled when the daemon is done; None for none.
+    """
+
+    __slots__ = ("body", "claim", "query")
+
+    def __init__(self, query: list[tuple[str, str]], body: bytes | None, claim: Claim | None) -> None:
+        self.query, self.body, self.claim = query, body, claim
 
 
 def text(value: object, pattern: re.Pattern[str] | None = None) -> str:

@@ -11,23 +11,25 @@ from collections.abc import Callable
 from .caller import Caller
 from .context import Context
 from .errors import Unavailable
+from .images import View
+from .ledger import Ledger
 from .objects import SHARED_NETWORKS, owner_of
 from .policy import Decision
 
-Cut = Callable[[object, Context], object]
+Cut = Callable[[object, Context, Ledger], object]
 
 
 def _is_own(item: object, ctx: Context) -> bool:
     return isinstance(item, dict) and owner_of(item) == ctx.caller.uid
 
 
-def networks(answer: object, ctx: Context) -> object:
+def networks(answer: object, ctx: Context, ledger: Ledger) -> object:
     """Keep one's own networks and those that all share."""
     items = answer if isinstance(answer, list) else []
-    return [network(item, ctx) for item in items if _is_own(item, ctx) or _is_shared_network(item)]
+    return [network(item, ctx, ledger) for item in items if _is_own(item, ctx) or _is_shared_network(item)]
 
 
-def network(answer: object, ctx: Context) -> object:
+def network(answer: object, ctx: Context, ledger: Ledger) -> object:
     """Leave out who is on a shared network: those are other people's containers."""
     if not isinstance(answer, dict):
         return {}
@@ -40,27 +42,34 @@ def _is_shared_network(item: object) -> bool:
     return isinstance(item, dict) and item.get("Name") in SHARED_NETWORKS and owner_of(item) is None
 
 
-def images(answer: object, ctx: Context) -> object:
-    """Keep what was pulled or loaded, which all share, and one's own builds."""
-    items = answer if isinstance(answer, list) else []
-    return [image(item, ctx) for item in items if _is_own(item, ctx) or _is_shared_image(item)]
+def images(answer: object, ctx: Context, ledger: Ledger) -> object:
+    """Keep the images that all share and one's own, and leave out which containers use them."""
+    view = View(ledger, ctx.caller.uid)
+    seen = [view.cut(item) for item in answer if isinstance(item, dict)] if isinstance(answer, list) else []
+    return [_image(item) for item in seen if item is not None]
 
 
-def _is_shared_image(item: object) -> bool:
-    """Tell whether an image has no owner and a name: without one, it is a step of somebody's build."""
-    if not isinstance(item, dict) or owner_of(item) is not None:
-        return False
-    names = [*(item.get("RepoTags") or []), *(item.get("RepoDigests") or [])]
-    return any(not str(name).startswith("<none>") for name in names)
+def image(answer: object, ctx: Context, ledger: Ledger) -> object:
+    """Leave out other people's names for an image, and which containers use it."""
+    seen = View(ledger, ctx.caller.uid).cut(answer) if isinstance(answer, dict) else None
+    return _image(seen or {})
 
 
-def image(answer: object, ctx: Context) -> object:
-    """Leave out which containers use an image."""
-    if not isinstance(answer, dict):
-        return {}
-    kept = {**answer, "Containers": -1} if "Containers" in answer else dict(answer)
+def history(answer: object, ctx: Context, ledger: Ledger) -> object:
+    """Leave out other people's names for the images that an image was made of."""
+    view, kept = View(ledger, ctx.caller.uid), []
+    for item in answer if isinstance(answer, list) else []:
+        if not isinstance(item, dict):
+            continue
+        shown = view.cut({"Id": item.get("Id"), "RepoTags": item.get("Tags") or []}) or {}
+        kept.append({**item, "Tags": shown.get("RepoTags")} if item.get("Tags") else item)
+    return kept
+
+
+def _image(item: dict[str, object]) -> dict[str, object]:
+    kept = {**item, "Containers": -1} if "Containers" in item else dict(item)
     if isinstance(kept.get("Manifests"), list):
-        kept["Manifests"] = [_manifest(item) for item in kept["Manifests"]]
+        kept["Manifests"] = [_manifest(manifest) for manifest in kept["Manifests"]]  # type: ignore[attr-defined]
     return kept
 
 
@@ -69,34 +78,34 @@ def _manifest(item: object) -> object:
     return {**item, "ImageData": {**data, "Containers": []}} if isinstance(data, dict) else item  # type: ignore[dict-item]
 
 
-def disk_usage(answer: object, ctx: Context) -> object:
+def disk_usage(answer: object, ctx: Context, ledger: Ledger) -> object:
     """Keep one's own containers and volumes, and the images one sees; the build cache has no owners."""
     if not isinstance(answer, dict):
         return {}
     kept = {key: answer[key] for key in ("LayersSize", "BuilderSize") if key in answer}
     for key in answer.keys() & _USED.keys():
-        kept[key] = _USED[key](answer[key] or [], ctx)
+        kept[key] = _USED[key](answer[key] or [], ctx, ledger)
     for key in answer.keys() & _USAGE.keys():
-        kept[key] = _usage(answer[key], _USAGE[key], ctx)
+        kept[key] = _usage(answer[key], _USAGE[key], ctx, ledger)
     return kept
 
 
-def _usage(value: object, cut: Cut, ctx: Context) -> object:
+def _usage(value: object, cut: Cut, ctx: Context, ledger: Ledger) -> object:
     """Count the items that are left, where the daemon lists them; its own sums are of everybody's."""
     items = value.get("Items") if isinstance(value, dict) else None
-    left = cut(items or [], ctx)
+    left = cut(items or [], ctx, ledger)
     return {"Items": left, "TotalCount": len(left)} if items and isinstance(left, list) else {}
 
 
-def _own(answer: object, ctx: Context) -> object:
+def _own(answer: object, ctx: Context, ledger: Ledger) -> object:
     return [item for item in answer if _is_own(item, ctx)] if isinstance(answer, list) else []
 
 
-def _nothing(answer: object, ctx: Context) -> object:
+def _nothing(answer: object, ctx: Context, ledger: Ledger) -> object:
     return []
 
 
-def info(answer: object, ctx: Context) -> object:
+def info(answer: object, ctx: Context, ledger: Ledger) -> object:
     """Leave out how many containers there are, and who is in the swarm."""
     if not isinstance(answer, dict):
         return {}
@@ -115,6 +124,7 @@ _USAGE: dict[str, Cut] = {  # since API 1.52
     "BuildCacheUsage": _nothing,
 }
 CUTS: dict[str, Cut] = {
+    "ImageHistory": history,
     "ImageInspect": image,
     "ImageList": images,
     "NetworkInspect": network,
@@ -124,18 +134,22 @@ CUTS: dict[str, Cut] = {
 }
 
 
-def of(who: Caller, decision: Decision, operation: str) -> Callable[[bytes], bytes] | None:
+def applies(who: Caller, decision: Decision, operation: str) -> bool:
+    """Tell whether an operation's answer is cut for a caller."""
+    return operation in CUTS and not Context(decision.rules, who, operation, decision.role).flag("sees_all")
+
+
+def of(who: Caller, decision: Decision, operation: str, ledger: Ledger) -> Callable[[bytes], bytes] | None:
     """Give what cuts an operation's answer for a caller; None where nothing must be."""
-    context = Context(decision.rules, who, operation, decision.role)
-    function = CUTS.get(operation)
-    if function is None or context.flag("sees_all"):
+    if not applies(who, decision, operation):
         return None
+    context, function = Context(decision.rules, who, operation, decision.role), CUTS[operation]
 
     def cut(body: bytes) -> bytes:
         try:
             answer = json.loads(body)
         except ValueError as error:
             raise Unavailable("the Docker daemon answered malformed JSON") from error
-        return json.dumps(function(answer, context), separators=(",", ":")).encode() + b"\n"
+        return json.dumps(function(answer, context, ledger), separators=(",", ":")).encode() + b"\n"
 
     return cut

@@ -131,6 +131,11 @@ class Daemon:
             except OSError:
                 return b""
 
+    def give_up(self) -> socket.socket | None:
+        """Hand the connection over as it is."""
+        sock, self.sock = self.sock, None
+        return sock
+
     def close(self) -> None:
         """Drop the connection, and with it whatever the daemon still does for it."""
         if self.sock is not None:

@@ -34,6 +34,8 @@ class Exchange(Transfer):
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
         tail: of a streamed answer in chunks, for the record.
+        lingers: when the call is broken off, the daemon's connection is to be kept until the daemon is done with it,
+            as `lingering`.
     """
 
     async def run(self, query: list[tuple[str, str]], body: bytes | None) -> bytes:
@@ -69,6 +71,8 @@ class Exchange(Transfer):
                 return await self._tunnel(response)
             return await self._answer(response)
         except BaseException:
+            if self.lingers:
+                self.lingering = self._daemon.give_up()
             self._daemon.close()
             raise
         finally:

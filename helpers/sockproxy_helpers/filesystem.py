@@ -8,6 +8,7 @@ from . import bounds, mounts, rules
 from .context import Context
 from .errors import Malformed
 from .fields import Rules
+from .objects import OWNER
 from .operations import NAME
 from .rules import needs, network_mode, only
 from .strict import show
@@ -27,6 +28,12 @@ def changes(value: list[str], ctx: Context) -> list[str]:
         for line in change.splitlines():
             _change(line, ctx)
     return value
+
+
+def image_changes(value: list[str] | None, ctx: Context) -> list[str] | None:
+    """Judge the instructions for an imported image, and write down in it whose it is; a pull has none."""
+    value = changes(value or [], ctx)
+    return [*value, f"LABEL {OWNER}={ctx.caller.uid}"] if ctx.built.get("fromSrc") else value or None
 
 
 def _change(line: str, ctx: Context) -> None:
@@ -101,6 +108,7 @@ RULES: Rules = {
     "from_image": from_image,
     "from_src": only(("", "-"), "fetch", "let the daemon fetch a URL"),
     "ignored": rules.ignored,
+    "image_changes": image_changes,
     "isolation": rules.isolation,
     "labels": rules.labels,
     "own_cache": rules.own_cache,

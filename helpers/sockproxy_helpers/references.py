@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
+from .ledger import Ledger
+from .naming import Naming
 from .objects import ID, Ambiguous, Object, Objects
 from .operations import NAME, read_table
 from .strict import show
@@ -40,12 +42,14 @@ class Resolution:
 
     Attributes:
         found: the objects that the call names, for the record.
+        naming: does the same for images, and knows which of their names the call would change.
     """
 
-    def __init__(self, objects: Objects, daemon: Daemon, ctx: Context, operation: str = "") -> None:
+    def __init__(self, objects: Objects, ledger: Ledger, daemon: Daemon, ctx: Context, operation: str = "") -> None:
         self._objects, self._daemon, self._ctx = objects, daemon, ctx
         self._rows = TABLE.get(operation or ctx.operation, [])
         self.found = ctx.found
+        self.naming = Naming(ledger, daemon, ctx)
 
     async def run(self, variables: dict[str, str], query: Query, body: object) -> Query:
         """Put IDs in the place of references: in `variables` and `body` directly.
@@ -57,7 +61,9 @@ class Resolution:
             NotFound: something does not exist, or is not the caller's to see.
         """
         for row in self._rows:
-            if row.field.startswith("{"):
+            if row.kind == "tag":
+                query = await self.naming.change(row.form, variables, query)
+            elif row.field.startswith("{"):
                 name = row.field[1:-1]
                 variables[name] = await self._resolve(row, variables[name])
             elif row.form == "filters":
@@ -78,6 +84,8 @@ class Resolution:
 
     async def _replace(self, row: Reference, place: dict[object, object], key: object) -> None:
         value = place[key]
+        if row.form == "mount" and place.get("Type") != "image":
+            return
         if row.form == "keys" and isinstance(value, dict):
             place[key] = {await self._resolve(row, str(name)): item for name, item in value.items()}
         elif isinstance(value, str):
@@ -85,6 +93,8 @@ class Resolution:
 
     async def _resolve(self, row: Reference, text: str) -> str:
         """Put the ID in the place of a reference that stands in `text` as the row's form says."""
+        if row.kind == "image":
+            return await (self.naming.known(text) if row.form == "list" else self.naming.image(row.form, text))
         if row.form in ("mode", "network") and text.startswith("container:"):
             return "container:" + await self._id("container", "own", text.partition(":")[2])
         if not text or row.form == "mode" or (row.form in ("network", "keys") and text in _MODES):

@@ -23,6 +23,7 @@ from .cgroupfs import Cgroups
 from .daemon import Daemon
 from .errors import Refused, Unavailable
 from .exchange import Exchange
+from .faults import FAULTS, Fault, fault
 from .loop import IN, Loop
 from .policy import Policy
 from .record import Recorder
@@ -47,18 +48,17 @@ class Helper:
         Args:
             scope: lifecycle, network or filesystem.
             cgroups: below which users have theirs.
-            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME; for binds
-                SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_PLUGIN.
+            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME,
+                SOCKPROXY_STATE; for binds SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_PLUGIN.
         """
         self.scope, self.loop = scope, loop
         self._environment = environment
         self._docker_socket = environment["SOCKPROXY_DOCKER_SOCKET"]
         self._listen_path = environment["SOCKPROXY_LISTEN"]
-        runtime = environment["SOCKPROXY_RUNTIME"]
-        self.recorder = Recorder(loop, f"{runtime}/audit/audit.sock")
+        self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self.shares = Shares(cgroups)
         stager = Stager(loop, environment) if scope == "filesystem" else None
-        self._approval = approve.Approval(scope, loop, runtime, self.shares, stager)
+        self._approval = approve.Approval(scope, loop, environment, self.shares, stager)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
         self._salt = _salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
         self._front_uid = pwd.getpwnam(FRONT).pw_uid
@@ -75,6 +75,8 @@ class Helper:
 
     async def listen(self, listener: socket.socket) -> None:
         """Accept channels for ever."""
+        if self._approval.tags:
+            self.loop.spawn(self._approval.tags.recover())
         while True:
             try:
                 channel, _ = listener.accept()
@@ -145,15 +147,23 @@ class Helper:
         redaction = Redaction(self._salt, self.policy.audit["commands"])
         statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
-            query, body = await self._approval.call(call, who, decision, client, daemon, statement)
-        except approve.FAULTS as error:
+            approved = await self._approval.call(call, who, decision, client, daemon, statement)
+        except FAULTS as error:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
-        exchange.cut = cut.of(who, decision, call.operation.name)
+        exchange.cut = cut.of(who, decision, call.operation.name, self._approval.ledger)
+        exchange.lingers = approved.claim is not None
         if call.operation.name == "Grpc":
             runtime, said = self._environment["SOCKPROXY_RUNTIME"], statement.said
-            exchange.mediated = Mediated(self.loop, runtime, self.recorder, who, decision, self.policy, said)
-        return await self._exchange(exchange, query, body, statement)
+            exchange.mediated = Mediated(
+                self.loop, runtime, self.recorder, self._approval.ledger, self._approval.tags, who, decision,
+                self.policy, said,
+            )  # fmt: skip
+        try:
+            return await self._exchange(exchange, approved.query, approved.body, statement)
+        finally:
+            if self._approval.tags:
+                self._approval.tags.release(approved.claim, exchange.lingering)
 
     async def _exchange(
         self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement
@@ -162,22 +172,22 @@ class Helper:
         try:
             answer = await exchange.run(query, body)
             return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over
-        except approve.FAULTS as error:
+        except FAULTS as error:
             why = str(error)
-            return approve.fault(error), b""
+            return fault(error), b""
         except Gone as error:
             why = str(error)
             return {"gone": why}, b""
         finally:
             statement.outcome(exchange, why, answer, time.monotonic() - started)
 
-    async def _refuse(self, statement: Statement, error: approve.Fault) -> dict[str, object]:
+    async def _refuse(self, statement: Statement, error: Fault) -> dict[str, object]:
         """Record a refusal; it stays one if it can't be recorded."""
-        reply = approve.fault(error)
+        reply = fault(error)
         try:
             await statement.deny(str(error), str(reply["at"]))
         except Unavailable as unrecorded:
-            return approve.fault(unrecorded)
+            return fault(unrecorded)
         return reply
 
 

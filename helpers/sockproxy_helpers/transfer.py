@@ -29,7 +29,8 @@ class Transfer:
         self.cut: Callable[[bytes], bytes] | None = None
         self.mediated: Mediated | None = None
         self.status = self.bytes_in = self.bytes_out = 0
-        self.sent = self.keep = False
+        self.sent = self.keep = self.lingers = False
+        self.lingering: socket.socket | None = None
         self.left_over = self.tail = b""
 
     def _begin_upload(self) -> None:

@@ -144,7 +144,7 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     content = payload.accept(match.operation, reader.feed(content)) if reader else b""
     row = next(row for row in operations.load() if row.name == name)  # of several the first, as the helpers do
     query, body = _approve(row, query, strict.parse(content) if content else None, _Noting(found, decision, name))
-    found.cut = cut.of(found.who, decision, name) is not None
+    found.cut = cut.applies(found.who, decision, name)
     found.request = Request(row.method, row.target(match.version, match.variables, query), body)
 
 

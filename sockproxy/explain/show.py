@@ -19,6 +19,7 @@ WIDTH = 110
 ACCESS = {
     "own": "the user's own",
     "use": "own or shared",
+    "set": "new, or the user's own",
     "join": "own, or shared where the role says so",
     "new": "nobody else's",
 }

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sockproxy_helpers import cut
 from sockproxy_helpers.errors import Unavailable
+from sockproxy_helpers.ledger import Entry, Ledger, Writer
 from sockproxy_helpers.policy import Decision
 from tests.support.judging import ADMIN, DEVELOPER, KIM
 
+SHARED = Ledger("/nonexistent")  # no name of an image is anybody's
+DIGEST = "a@sha256:" + "1" * 64
 MINE, THEIRS = {"io.sockproxy.owner": "1000"}, {"io.sockproxy.owner": "1001"}
 MEMBERS = {"Containers": {"ab": {"Name": "secret"}}, "Peers": [{"Name": "node"}], "Services": {"s": {}}}
 
 
-def cutting(operation: str, answer: Any, rules: Any = DEVELOPER) -> Any:
+def cutting(operation: str, answer: Any, rules: Any = DEVELOPER, ledger: Ledger = SHARED) -> Any:
     """Cut an answer as the helper does."""
     decision = Decision(True, "developer", "", "", {name: (value, "") for name, value in rules.items()})
-    function = cut.of(KIM, decision, operation)
+    function = cut.of(KIM, decision, operation, ledger)
     return answer if function is None else json.loads(function(json.dumps(answer).encode()))
 
 
 def test_all_is_for_who_sees_all() -> None:
     decision = Decision(True, "admin", "", "", {name: (value, "") for name, value in ADMIN.items()})
     for operation in cut.CUTS:
-        assert cut.of(KIM, decision, operation) is None
+        assert cut.of(KIM, decision, operation, SHARED) is None
 
 
 def test_what_needs_no_cut_has_none() -> None:
@@ -53,8 +57,8 @@ def test_a_shared_network_does_not_tell_who_is_on_it() -> None:
 def test_images() -> None:
     shared = [
         {"Id": "1", "RepoTags": ["a:1"], "Labels": None, "Containers": -1},
-        {"Id": "2", "RepoTags": ["<none>:<none>"], "RepoDigests": ["a@sha256:1"], "Labels": {}},
-        {"Id": "3", "RepoTags": None, "RepoDigests": ["a@sha256:1"]},
+        {"Id": "2", "RepoTags": ["<none>:<none>"], "RepoDigests": [DIGEST], "Labels": {}},
+        {"Id": "3", "RepoTags": None, "RepoDigests": [DIGEST]},
     ]
     own = {"Id": "4", "RepoTags": [], "Labels": MINE}
     others = [
@@ -127,7 +131,29 @@ def test_odd_answers_tell_nothing(operation: str) -> None:
     for answer in (None, 7, "secret", ["secret"], {"message": None}):
         assert "secret" not in json.dumps(cutting(operation, answer))
     decision = Decision(True, "developer", "", "", {name: (value, "") for name, value in DEVELOPER.items()})
-    function = cut.of(KIM, decision, operation)
+    function = cut.of(KIM, decision, operation, SHARED)
     assert function
     with pytest.raises(Unavailable):
         function(b"{")
+
+
+def test_names_of_others_for_an_image_that_all_share(tmp_path: Path) -> None:
+    ledger, image = Writer(str(tmp_path)), "sha256:" + "1" * 64
+    for name, uid, shared in (("docker.io/library/mine:1", 1000, False), ("docker.io/library/theirs:1", 1001, False)):
+        ledger.put(name, Entry(uid, image, shared))
+    ledger.put("docker.io/library/pulled:1", Entry(1001, image, True))
+    ledger.put("docker.io/library/moved:1", Entry(1001, "sha256:" + "2" * 64, False))  # by the administrator, hither
+    digests = [f"{name}@sha256:{'3' * 64}" for name in ("theirs", "mine", "other")]
+    names = ["base:1", "mine:1", "theirs:1", "pulled:1", "moved:1"]
+    found = cutting("ImageInspect", {"Id": image, "RepoTags": names, "RepoDigests": digests}, ledger=ledger)
+    assert found["RepoTags"] == ["base:1", "mine:1", "pulled:1", "moved:1"]
+    assert found["RepoDigests"] == digests[1:]
+    history = cutting("ImageHistory", [{"Id": image, "Tags": names}, {"Id": "<missing>", "Tags": None}], ledger=ledger)
+    assert history == [{"Id": image, "Tags": found["RepoTags"]}, {"Id": "<missing>", "Tags": None}]
+    theirs = {"Id": image, "Config": {"Labels": THEIRS}}
+    assert cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "base:1", "pulled:1"]}, ledger=ledger) == {}
+    assert cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "mine:1"]}, ledger=ledger) == {
+        **theirs,
+        "RepoTags": ["mine:1"],
+    }
+    assert cutting("ImageInspect", {"Id": image, "RepoTags": ["theirs:1"]}, ledger=ledger) == {}

@@ -62,6 +62,7 @@ class Stage:
             "SOCKPROXY_BINDS": str(folder / "binds"),
             "SOCKPROXY_BINDS_SOCKET": str(folder / "checks.sock"),
             "SOCKPROXY_PLUGIN": "sockproxy",
+            "SOCKPROXY_STATE": str(folder),
         }
         monkeypatch.setattr(serve, "FRONT", ME)
         pretend(monkeypatch, 0, 0o644)

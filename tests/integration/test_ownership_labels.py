@@ -82,8 +82,8 @@ def test_images_are_labelled(people: People) -> None:
 
 def test_a_container_does_not_inherit_its_images_owner(people: People) -> None:
     alice, bob = people.alice, people.bob
-    alice.build("FROM busybox\n", "t=alices-image")
-    container = bob.create("bob", Image="alices-image")
+    people.admin.build("FROM busybox\n", "t=the-admins")
+    container = bob.create("bob", Image="the-admins")
     assert people.root.get("GET", f"/containers/{container}/json")["Config"]["Labels"] == bob.label
     assert alice.ask("GET", f"/containers/{container}/json").status == 404
     bob.get("POST", f"/commit?container={container}&repo=of-hers")

@@ -170,7 +170,8 @@ def test_null_where_rules_add(explain: Explain) -> None:
 
 def test_names_are_left_to_the_call(explain: Explain) -> None:
     found = explain.json("POST", CREATE, {"Image": "a", "HostConfig": {"NetworkMode": "n", "PidMode": ""}})
-    assert found["references"] == [{"field": "HostConfig.NetworkMode", "kind": "network", "access": "join"}]
+    named = [("HostConfig.NetworkMode", "network", "join"), ("Image", "image", "use")]
+    assert found["references"] == [{"field": field, "kind": kind, "access": way} for field, kind, way in named]
     out = explain("POST", "/containers/web/start")[1]
     assert "No daemon was asked. Left to the call itself:" in out
     assert "{id} (container: the user's own)" in out

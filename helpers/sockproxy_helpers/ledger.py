@@ -1,0 +1,137 @@
+"""Keep whose an image's names are: tags and digests have no labels that could say it.
+
+SECURITY: the file is root's, in a folder that root alone can read; one process writes it, the filesystem helper. A line
+is appended and brought to the disk before the daemon is asked to set a name, so that no crash can leave a name without
+the owner that it was set for. Names in it are of the grammar of `names`.
+
+Invariant: the last line about a name counts. A name whose image is unknown (`id` None) is being set, or was when the
+process ended: it is its owner's whatever it names. One whose image is known is its owner's as long as it names that
+image: who moves it past sockproxy, the administrator, takes it away, and what is not in here is shared by all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+FILE = "tags.jsonl"
+SLACK = 1000  # lines that are no longer true, before the file is written anew
+
+
+class Entry:
+    """Hold what is known of a name.
+
+    Attributes:
+        id: the image that it names; None while that is open.
+        shared: others may use the image by this name: it was pulled or loaded.
+    """
+
+    __slots__ = ("id", "shared", "uid")
+
+    def __init__(self, uid: int, identity: str | None, shared: bool) -> None:
+        self.uid, self.id, self.shared = uid, identity, shared
+
+
+class Ledger:
+    """Read the file, as it grows."""
+
+    def __init__(self, folder: str) -> None:
+        """Hold the ledger of a folder; nothing is read before it is asked for."""
+        self._path = f"{folder}/{FILE}"
+        self._entries: dict[str, Entry] = {}
+        self._seen = (0, 0)  # device and inode
+        self._read = self._lines = 0
+
+    def find(self, name: str, identity: str) -> Entry | None:
+        """Find whose a full name is that names this image now; None for what all share. See `refresh`."""
+        entry = self._entries.get(name)
+        return entry if entry and entry.id in (None, identity) else None
+
+    def refresh(self) -> None:
+        """Read what was written since."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != self._seen or status.st_size < self._read:
+                self._entries.clear()
+                self._read = self._lines = 0
+                self._seen = (status.st_dev, status.st_ino)
+            if status.st_size == self._read:
+                return
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]  # a line that is being written, or never was, does not count yet
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+        self._read += len(whole) + 1 if whole else 0
+
+    def _take(self, line: dict[str, object]) -> None:
+        name, uid, identity = str(line["name"]), line["uid"], line["id"]
+        self._lines += 1
+        if isinstance(uid, int):
+            self._entries[name] = Entry(uid, str(identity) if identity else None, line["shared"] is True)
+        else:
+            self._entries.pop(name, None)
+
+
+class Writer(Ledger):
+    """Write the file; one process does."""
+
+    def __init__(self, folder: str) -> None:
+        """Take over the file as the last process has left it.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        super().__init__(folder)
+        self._folder, self._fd = folder, -1
+        self.refresh()
+        self._rewrite()
+
+    def unsettled(self) -> list[str]:
+        """List the names whose image is open."""
+        return [name for name, entry in self._entries.items() if entry.id is None]
+
+    def get(self, name: str) -> Entry | None:
+        """Find what is written of a name."""
+        return self._entries.get(name)
+
+    def put(self, name: str, entry: Entry | None) -> None:
+        """Write whose a name is, None for nobody's; it is on the disk when this returns."""
+        self._write(self._fd, _line(name, entry))
+        if self._lines > 2 * len(self._entries) + SLACK:
+            self._rewrite()
+
+    def _write(self, fd: int, data: bytes) -> None:
+        end = os.fstat(fd).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        except OSError:
+            os.ftruncate(fd, end)  # half a line would swallow the next
+            raise
+        if fd == self._fd:
+            self.refresh()
+
+    def _rewrite(self) -> None:
+        """Leave out what is no longer true, and what a crash has left of a line."""
+        new = f"{self._path}.new"
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._write(fd, b"".join(_line(name, entry) for name, entry in self._entries.items()))
+        os.rename(new, self._path)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fsync(folder)
+        os.close(folder)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self.refresh()
+
+
+def _line(name: str, entry: Entry | None) -> bytes:
+    uid, identity, shared = (entry.uid, entry.id, entry.shared) if entry else (None, None, False)
+    return json.dumps({"name": name, "uid": uid, "id": identity, "shared": shared}).encode("ascii") + b"\n"

@@ -1,0 +1,142 @@
+"""Resolve the images that a request names, and collect the names that it would set or remove."""
+
+from __future__ import annotations
+
+import json
+
+from . import images, names
+from .context import Context
+from .daemon import Daemon
+from .errors import Malformed, NotFound, Refused
+from .images import View
+from .ledger import Ledger
+from .objects import Object, owner_of
+from .tags import Wish
+
+Query = list[tuple[str, str]]
+
+
+class Naming:
+    """Do it for one call.
+
+    Attributes:
+        wish: the names to claim before the daemon is asked; None for none.
+    """
+
+    def __init__(self, ledger: Ledger, daemon: Daemon, ctx: Context) -> None:
+        self._ledger, self._daemon, self._ctx = ledger, daemon, ctx
+        self.wish: Wish | None = None
+
+    async def image(self, form: str, text: str) -> str:
+        """Put what the daemon can't take for anything else in the place of a reference.
+
+        Args:
+            form: id: the ID in any case | name: as it is if it is a name, since the answer or the object shows it.
+
+        Raises:
+            NotFound: there is none that the caller may use.
+        """
+        if not text or self._ctx.flag("sees_all"):
+            return text
+        found = await images.find(self._ledger, self._daemon, self._ctx, text)
+        self._ctx.found.append(Object("image", found.id, found.name, owner_of(found.whole), False))
+        return text if form == "name" and found.name else found.id
+
+    async def known(self, text: str) -> str:
+        """Leave out of a JSON list what is not there: a cache to build from need not exist."""
+        kept = []
+        for reference in json.loads(text):
+            try:
+                kept.append(await self.image("id", reference))
+            except NotFound:
+                pass
+        return json.dumps(kept or ["sockproxy-has-no-such-image.invalid/x"] if text != "[]" else [])
+
+    async def change(self, form: str, variables: dict[str, str], query: Query) -> Query:
+        """Note which names a call sets or removes, and write them so that they can't mean anything else.
+
+        Args:
+            form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | removed.
+        """
+        if self._ctx.flag("sees_all"):
+            return query
+        if form == "removed":
+            variables["name"] = await self._removed(variables["name"])
+            return query
+        if form == "pushed":
+            await self._pushed(variables["name"], dict(query).get("tag", ""))
+            return query
+        return {"tagged": self._tagged, "built": self._built, "pulled": self._pulled}[form](query)
+
+    def _tagged(self, query: Query) -> Query:
+        given = dict(query)
+        repo, tag = given.get("repo", ""), given.get("tag", "")
+        if given.get("fromImage") or not repo:
+            return query
+        name = names.settable(repo, tag)
+        self.wish = Wish([name])
+        return [*(pair for pair in query if pair[0] not in ("repo", "tag")), *_apart(name, "repo")]
+
+    def _built(self, query: Query) -> Query:
+        set_ = [names.settable(text) for key, text in query if key == "t" and text]
+        self.wish = Wish(set_)
+        return [*(pair for pair in query if pair[0] != "t"), *(("t", name) for name in set_)]
+
+    def _pulled(self, query: Query) -> Query:
+        given = dict(query)
+        image, tag = given.get("fromImage", ""), given.get("tag", "")
+        if not image:
+            return query
+        if given.get("fromSrc") or given.get("repo"):
+            raise Malformed("fromImage and fromSrc are two ways to create an image: choose one")
+        repository, own, digest = names.split(image)
+        digest, tag = (tag, "") if ":" in tag else (digest, tag or own)
+        if not digest and not tag:
+            raise Refused("?fromImage", "all tags of a repository at once (allowed: one tag, such as :latest)")
+        name = names.full(f"{repository}@{digest}") if digest else names.settable(repository, tag)
+        self.wish = Wish([name], shared=True)
+        return [*(pair for pair in query if pair[0] not in ("fromImage", "tag")), *_apart(name, "fromImage")]
+
+    async def _pushed(self, text: str, tag: str) -> None:
+        repository, own, digest = names.split(text)
+        if digest:
+            raise Malformed(f"{text}: push by tag, not by digest")
+        if tag or own:
+            await images.find(self._ledger, self._daemon, self._ctx, names.tagged(repository, tag or own))
+            return
+        view = View(self._ledger, self._ctx.caller.uid)
+        for item in await images.every(self._daemon):
+            told, shown = images.full_names(item), images.full_names(view.cut(item) or {})
+            if any(names.repository(name) == repository and name not in shown for name in told):
+                raise Refused("", f"not all tags of {names.familiar(repository)} are yours to push: push them by name")
+
+    async def _removed(self, text: str) -> str:
+        found = await images.find(self._ledger, self._daemon, self._ctx, text)
+        view, told = View(self._ledger, self._ctx.caller.uid), images.full_names(found.whole)
+        tags = [name for name in told if "@" not in name]
+        if not found.name and owner_of(found.whole) == self._ctx.caller.uid:
+            going, self.wish = told, Wish(tags, removing=True)
+        else:
+            if not found.name and len(tags or told) != 1:
+                raise Refused(
+                    "", "an image that others may use is removed by its names, one by one (allowed: name:tag)"
+                )
+            name = found.name or (tags or told)[0]
+            others = [tag for tag in tags if tag != name and _same(tag, name)]
+            going = [digest for digest in told if "@" in digest and _same(digest, name)] if not others else []
+            self.wish = Wish([name], removing=True)
+            text = text if found.name and not images.ID.fullmatch(text) else name
+        for name in going:  # digests go with the last tag of their repository
+            if view.anothers(name, found.id):
+                raise Refused("", f"{names.familiar(name)} would go with it, and is not yours to remove")
+        return found.id if going is told else text
+
+
+def _apart(name: str, key: str) -> Query:
+    """Write a full name as two parameters."""
+    repository = names.repository(name)
+    return [(key, repository), ("tag", name[len(repository) + 1 :])]
+
+
+def _same(one: str, other: str) -> bool:
+    return names.repository(one) == names.repository(other)

@@ -1,0 +1,197 @@
+"""Let one user at a time set or remove a name of an image, and write down whose it then is.
+
+A name is claimed before the daemon is asked to set or remove it, and settled by what the daemon has once the daemon is
+done with the call. Nobody else gets the name meanwhile, and who does not own a name that exists gets it never: neither
+another's, nor one that all share because it was there before sockproxy, or the administrator put it there.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+
+from . import names
+from .daemon import Daemon
+from .errors import Refused, Unavailable
+from .ledger import Entry, Ledger, Writer
+from .loop import HUP, IN, Lock, Loop
+from .operations import quote
+
+RECEIVE = 65536
+KEEPER = "filesystem"  # the scope whose helper grants claims
+
+
+class Wish:
+    """Hold which names a call would change.
+
+    Attributes:
+        names: full ones.
+        shared: others may use the image by these names, where they are new.
+        removing: they must be the caller's already.
+    """
+
+    __slots__ = ("names", "removing", "shared")
+
+    def __init__(self, names: list[str], shared: bool = False, removing: bool = False) -> None:
+        self.names, self.shared, self.removing = names, shared, removing
+
+
+class Claim:
+    """Hold the names that a call was granted."""
+
+    __slots__ = ("names", "uid")
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.names: list[str] = []
+
+
+class Taken(Refused):
+    """Report a name that is not the caller's to change.
+
+    Attributes:
+        name: the full name.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__("", why)
+        self.name = name
+
+
+class Tags:
+    """Grant claims; one process does, for all channels."""
+
+    def __init__(self, loop: Loop, folder: str, connect: Callable[[], Daemon]) -> None:
+        """Take over the ledger.
+
+        Args:
+            folder: where it is kept.
+            connect: gives a connection for questions of our own.
+        """
+        self.ledger = Writer(folder)
+        self._loop, self._connect = loop, connect
+        self._changing: dict[str, int] = {}  # how many calls are at it, by full name
+        self._lock = Lock(loop)
+
+    async def claim(self, uid: int, wish: Wish) -> Claim:
+        """Claim all names of a wish, or none.
+
+        Raises:
+            Taken: one of them is not the caller's to change.
+        """
+        claim, daemon = Claim(uid), self._connect()
+        try:
+            async with self._lock:
+                for name in dict.fromkeys(wish.names):
+                    await self._grant(daemon, claim, name, wish)
+        except BaseException:
+            self._loop.spawn(self.settle(claim))
+            raise
+        finally:
+            daemon.close()
+        return claim
+
+    async def _grant(self, daemon: Daemon, claim: Claim, name: str, wish: Wish) -> None:
+        current, entry = await image_of(daemon, name), self.ledger.get(name)
+        if entry and entry.id not in (None, current) and not self._changing.get(name):
+            entry = None  # it was moved or removed past sockproxy
+        own = entry is not None and entry.uid == claim.uid
+        if not own and entry and self._changing.get(name):
+            raise Taken(name, f"{names.familiar(name)} is being set by somebody else: choose another name")
+        if not own and current is not None:
+            if "@" in name and not wish.removing:
+                return  # a digest names the same image for ever: to set it again changes nothing
+            what = "remove" if wish.removing else "move"
+            why = f"the name {names.familiar(name)} is not yours to {what}: somebody else set it, or all share it"
+            raise Taken(name, f"{why} (allowed: names that you have set, and new ones)")
+        try:
+            self.ledger.put(name, Entry(claim.uid, None, entry.shared if own and entry else wish.shared))
+        except OSError as error:
+            raise Unavailable(f"whose names of images are can't be written down: {error.strerror}", 503) from error
+        self._changing[name] = self._changing.get(name, 0) + 1
+        claim.names.append(name)
+
+    def release(self, claim: Claim | None, lingering: socket.socket | None = None, delay: float = 0) -> None:
+        """Have a claim settled; see `settle`."""
+        if claim:
+            self._loop.spawn(self.settle(claim, lingering, delay))
+
+    async def settle(self, claim: Claim, lingering: socket.socket | None = None, delay: float = 0) -> None:
+        """Write down whose the names of a claim are, by what the daemon now has.
+
+        Args:
+            lingering: the daemon's connection of a call that was broken off: until it ends, the daemon may be at it.
+        """
+        if lingering:
+            await self._drain(lingering)
+        if delay:
+            await self._loop.wait({}, delay)
+        daemon = self._connect()
+        async with self._lock:
+            for name in claim.names:
+                left = self._changing.pop(name) - 1
+                if left:
+                    self._changing[name] = left
+                await self._settle(daemon, name)
+        daemon.close()
+
+    async def _settle(self, daemon: Daemon, name: str) -> None:
+        entry = self.ledger.get(name)
+        if not entry:
+            return
+        try:
+            current = await image_of(daemon, name)
+        except Unavailable:
+            return  # it stays open: who asks for the name next finds out
+        if not self._changing.get(name):
+            self.ledger.put(name, Entry(entry.uid, current, entry.shared) if current else None)
+
+    async def recover(self) -> None:
+        """Settle what was open when the last process ended."""
+        daemon = self._connect()
+        async with self._lock:
+            for name in self.ledger.unsettled():
+                if not self._changing.get(name):
+                    await self._settle(daemon, name)
+        daemon.close()
+
+    async def _drain(self, sock: socket.socket) -> None:
+        """Wait until the daemon has ended a call: a half-close cancels it, and its end closes the connection."""
+        try:
+            sock.shutdown(socket.SHUT_WR)
+            while await self._loop.wait({sock.fileno(): IN | HUP}) is not None:
+                try:
+                    if not sock.recv(RECEIVE):
+                        break
+                except BlockingIOError:
+                    continue
+        except OSError:
+            pass
+        finally:
+            self._loop.close(sock)
+
+
+def keep(scope: str, loop: Loop, environment: dict[str, str]) -> tuple[Tags | None, Ledger]:
+    """Open the ledger for the helper of a scope: one grants claims, the others read what it writes."""
+    state, docker = environment["SOCKPROXY_STATE"], environment["SOCKPROXY_DOCKER_SOCKET"]
+    if scope != KEEPER:
+        return None, Ledger(state.rpartition("/")[0] + f"/{KEEPER}")
+    tags = Tags(loop, state, lambda: Daemon(loop, docker))
+    return tags, tags.ledger
+
+
+async def image_of(daemon: Daemon, name: str) -> str | None:
+    """Ask the daemon which image a full name names; None for none.
+
+    Raises:
+        Unavailable: it does not tell.
+    """
+    status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json")
+    if status == 404:
+        return None
+    try:
+        identity = json.loads(body)["Id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Unavailable(f"the Docker daemon does not tell what {names.familiar(name)} is") from error
+    return str(identity)
