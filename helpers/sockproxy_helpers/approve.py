@@ -166,6 +166,8 @@ class Approval:
             if self._scope == "network" and isinstance(body, dict):
                 await bridge.prepare(self._objects, daemon, context, body, self._making)
                 references.pin(PARTED, {}, body)
+                if operation == PARTED:
+                    await bridge.name(self._objects, daemon, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 image, user = (str(header.get(key) or "") for key in ("image", "user"))
                 async with self.turns.of(who.uid, "VolumeCreate"):

@@ -12,7 +12,7 @@ from .context import Context
 from .daemon import Daemon
 from .errors import NotFound, Unavailable
 from .loop import Lock
-from .objects import BRIDGE, OWNER, Object, Objects
+from .objects import BRIDGE, ID, OWNER, Object, Objects
 
 Part = dict[str, object]
 SHARED = ("", "default", "bridge")  # modes that mean the daemon's own bridge
@@ -45,6 +45,24 @@ async def prepare(objects: Objects, daemon: Daemon, ctx: Context, part: Part, ma
     part["HostConfig"] = host
     if endpoints:
         part["NetworkingConfig"] = {**networking, "EndpointsConfig": endpoints}
+
+
+async def name(objects: Objects, daemon: Daemon, part: Part) -> None:
+    """Call networks by their names again, as inspect is to show them; which is meant, each endpoint's NetworkID says.
+
+    Args:
+        part: the network part of a ContainerCreate, its endpoints pinned (see `references.pin`).
+    """
+    host, endpoints = (
+        _object(part.get("HostConfig")),
+        _object(_object(part.get("NetworkingConfig")).get("EndpointsConfig")),
+    )
+    for identity in [key for key in endpoints if ID.fullmatch(key)]:
+        found = (await objects.find(daemon, "network", identity)).name
+        if found not in endpoints:  # engine 20 has two of a name
+            endpoints[found] = endpoints.pop(identity)
+            if host.get("NetworkMode") == identity:
+                host["NetworkMode"] = found
 
 
 def _link(link: str) -> str:
