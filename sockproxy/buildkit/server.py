@@ -7,6 +7,7 @@ looking into it) and ends with it. Only root can connect: the filesystem helper,
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -37,6 +38,8 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us passes it on as SIGTERM
+    gc.collect()
+    gc.freeze()  # what is shared with the forked ones is not looked through, and so stays shared
     notify("READY=1")
     while True:
         channel, _ = listener.accept()
