@@ -21,13 +21,14 @@ from .loop import IN, RDHUP, Loop
 from .policy import Decision, Policy
 from .record import Recorder
 from .tags import Claim, Tags, Wish
+from .told import MOST, plain, text
 from .tunnel import Gone
 
 NAMED = ("BuildPrune", "ImagePush")  # operations of the Engine API that calls of BuildKit's come to
-MOST = 64  # names or settings in a record
+CONNECTIONS = 64  # of one user at once; a build has two or three, and each is a process
 CANCELLING = 10.0  # seconds until a build that was cut off sets no more names: BuildKit does not tell
-LONGEST = 512  # characters of one
 _RECORD = re.compile(r"[0-9a-f]{16}")
+_open: dict[int, int] = {}  # connections of each user
 
 
 class Mediated:
@@ -59,8 +60,11 @@ class Mediated:
             Unavailable: there is no mediator.
             Gone: the front cancelled.
         """
-        sock = daemon.sock
+        sock, uid = daemon.sock, self._who.uid
         assert sock is not None
+        if _open.get(uid, 0) >= CONNECTIONS:
+            raise Unavailable(f"{CONNECTIONS} connections to BuildKit are open already", 503)
+        _open[uid] = _open.get(uid, 0) + 1
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             try:
@@ -72,6 +76,9 @@ class Mediated:
             daemon.close()  # the mediator has it now
             await self._answer(channel, front, daemon.another())
         finally:
+            _open[uid] -= 1
+            if not _open[uid]:
+                del _open[uid]
             self._loop.close(channel)
 
     def _facts(self, head: int, early: int) -> dict[str, object]:
@@ -117,11 +124,11 @@ class Mediated:
             if ask == "solve":
                 return await self._solve(question, daemon)
             if ask == "frontend":
-                await self._intend("BuildKitFrontend", _plain(question.get("build")), [])
+                await self._intend("BuildKitFrontend", plain(question.get("build")), [])
             elif ask == "outcome":
                 self._end(
                     str(question.get("rid")),
-                    {"grpc_status": _text(question.get("status")), "image": _text(question.get("image"))},
+                    {"grpc_status": text(question.get("status")), "image": text(question.get("image"))},
                 )
             elif ask == "refused":
                 await self._deny(question)
@@ -140,7 +147,7 @@ class Mediated:
         claim = None
         if self._tags and not self._context.flag("sees_all"):
             claim = await self._tags.claim(self._who.uid, Wish([names.settable(str(tag)) for tag in tags]))
-        rid = await self._intend("BuildKitSolve", _plain(question.get("build")), tags, claim)
+        rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
         return {"rid": rid, "foreign": foreign}
 
     async def _intend(self, operation: str, build: object, tags: list[object], claim: Claim | None = None) -> str:
@@ -174,21 +181,8 @@ class Mediated:
         verdict = {
             **decision,
             "verdict": "deny",
-            "why": _text(question.get("why")),
-            "at": _text(question.get("at")) or decision["at"],
+            "why": text(question.get("why")),
+            "at": text(question.get("at")) or decision["at"],
         }
-        req = {"method": "POST", "path": _text(question.get("path")), "op": "Grpc", "query": {}}
+        req = {"method": "POST", "path": text(question.get("path")), "op": "Grpc", "query": {}}
         await self._recorder.intent({**self._record, "ev": "deny", "req": req, "decision": verdict})
-
-
-def _text(value: object) -> str:
-    return value[:LONGEST] if isinstance(value, str) else ""
-
-
-def _plain(value: object, depth: int = 0) -> object:
-    """Cut a value down to what fits in a record."""
-    if isinstance(value, dict) and depth < 2:
-        return {_text(key): _plain(item, depth + 1) for key, item in list(value.items())[:MOST]}
-    if isinstance(value, list) and depth < 2:
-        return [_plain(item, depth + 1) for item in value[:MOST]]
-    return value if value is None or isinstance(value, (bool, int)) else _text(value)

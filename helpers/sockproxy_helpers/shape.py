@@ -66,6 +66,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "bind_groups": _is_flag,
     "binds": _is_binds,
     "capabilities": _is_names,
+    "build_bridge": _is_flag,
     "cgroup_parent": _is_flag,
     "default_bridge": _is_flag,
     "devices": _is_flag,

@@ -58,6 +58,8 @@ def frontend_attrs(value: dict[str, str], request: Request) -> dict[str, str]:
     # The name of the host that a step runs on is part of what it is cached by: steps of two users are never the same,
     # so neither gets the other's result, nor has the other's secrets used for it.
     built["hostname"] = own
+    if not request.context.flag("build_bridge") and built.get("force-network-mode", "") != "host":
+        built["force-network-mode"] = "none"
     if not request.context.flag("unmodelled"):
         built["cmdline"] = "sockproxy"  # with it the built-in frontend passes over "# syntax=" lines
     return built

@@ -113,6 +113,18 @@ def test_who_may_do_anything_is_still_the_owner() -> None:
         assert around.sent("control.StatusRequest").Ref == "u7-x"
 
 
+@pytest.mark.parametrize(("asked", "sent"), [({}, "none"), ({"force-network-mode": "sandbox"}, "none")])
+def test_steps_have_no_network_where_the_role_gives_none(asked: dict[str, str], sent: str) -> None:
+    with mediated(told=facts({"build_bridge": False})) as around:
+        around.client.call(CONTROL + "Solve", solve(FrontendAttrs=asked))
+        assert around.sent("control.SolveRequest").FrontendAttrs["force-network-mode"] == sent
+    with mediated() as around:
+        around.client.call(CONTROL + "Solve", solve(FrontendAttrs=asked))
+        assert around.sent("control.SolveRequest").FrontendAttrs.get("force-network-mode") == asked.get(
+            "force-network-mode"
+        )
+
+
 def test_pushing_needs_the_operation() -> None:
     exporter = {"Type": "moby", "Attrs": {"name": "r.example/a", "push": "true"}}
     cache = {"Exports": [{"Type": "registry", "Attrs": {"ref": "r.example/a"}}]}

@@ -18,6 +18,7 @@ RULES: dict[str, Any] = {
     "bind_groups": False,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv", "mode": "ro"}],
     "capabilities": ["CHOWN"],
+    "build_bridge": False,
     "cgroup_parent": False,
     "devices": False,
     "driver_options": False,

@@ -16,6 +16,7 @@ STRICTEST: dict[str, object] = {
     "bind_groups": False,
     "binds": [],
     "capabilities": [],
+    "build_bridge": False,
     "cgroup_parent": False,
     "default_bridge": False,
     "devices": False,
@@ -39,6 +40,7 @@ STRICTEST: dict[str, object] = {
 }
 DEVELOPER = STRICTEST | {
     "base_images": ["ALL"],
+    "build_bridge": True,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
     "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "SETFCAP")],
     "limits": {"memory": 8 << 30, "cpus": 4, "pids": 2048, "containers": 50, "logs": 100 << 20},
