@@ -20,6 +20,8 @@ from .ledger import Ledger
 from .loop import IN, RDHUP, Loop
 from .policy import Decision, Policy
 from .record import Recorder
+from .rules import own_cgroup
+from .shares import Shares
 from .tags import Claim, Tags, Wish
 from .told import MOST, plain, text
 from .tunnel import Gone
@@ -35,8 +37,8 @@ class Mediated:
     """Carry one connection."""
 
     def __init__(
-        self, loop: Loop, runtime: str, recorder: Recorder, ledger: Ledger, tags: Tags | None, who: Caller,
-        decision: Decision, policy: Policy, record: dict[str, object],
+        self, loop: Loop, runtime: str, recorder: Recorder, ledger: Ledger, tags: Tags | None, shares: Shares,
+        who: Caller, decision: Decision, policy: Policy, record: dict[str, object],
     ) -> None:  # fmt: skip
         """Prepare.
 
@@ -45,8 +47,8 @@ class Mediated:
         """
         self._loop, self._runtime, self._recorder = loop, runtime, recorder
         self._who, self._decision, self._policy, self._record = who, decision, policy, record
-        self._context = Context(decision.rules, who, "Grpc", decision.role)
-        self._ledger, self._tags = ledger, tags
+        self._context = Context(decision.rules, who, "ImageBuild", decision.role)  # which it is a way to
+        self._ledger, self._tags, self._shares = ledger, tags, shares
         self._open: dict[str, Claim | None] = {}  # the names that each build may set
 
     async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
@@ -122,9 +124,10 @@ class Mediated:
         try:
             ask = question.get("ask")
             if ask == "solve":
-                return await self._solve(question, daemon)
+                return await self._solve(question, daemon) | {"cgroup": await self._cgroup(daemon)}
             if ask == "frontend":
                 await self._intend("BuildKitFrontend", plain(question.get("build")), [])
+                return {"cgroup": await self._cgroup(daemon)}
             elif ask == "outcome":
                 self._end(
                     str(question.get("rid")),
@@ -149,6 +152,11 @@ class Mediated:
             claim = await self._tags.claim(self._who.uid, Wish([names.settable(str(tag)) for tag in tags]))
         rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
         return {"rid": rid, "foreign": foreign}
+
+    async def _cgroup(self, daemon: Daemon) -> str:
+        """Say under which cgroup a build's steps are to run; "" for the daemon's own."""
+        own = own_cgroup(None, self._context)
+        return await self._shares.place(daemon, self._context, own) if own else ""
 
     async def _intend(self, operation: str, build: object, tags: list[object], claim: Claim | None = None) -> str:
         """Record what is about to be built; give the record's id."""

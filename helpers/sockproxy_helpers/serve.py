@@ -156,8 +156,8 @@ class Helper:
         if call.operation.name == "Grpc":
             runtime, said = self._environment["SOCKPROXY_RUNTIME"], statement.said
             exchange.mediated = Mediated(
-                self.loop, runtime, self.recorder, self._approval.ledger, self._approval.tags, who, decision,
-                self.policy, said,
+                self.loop, runtime, self.recorder, self._approval.ledger, self._approval.tags, self.shares, who,
+                decision, self.policy, said,
             )  # fmt: skip
         try:
             return await self._exchange(exchange, approved.query, approved.body, statement)

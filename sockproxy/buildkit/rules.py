@@ -12,6 +12,7 @@ from typing import Any
 
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import rows
+from sockproxy_helpers import bounds
 from sockproxy_helpers.errors import Malformed
 from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.operations import REFERENCE
@@ -21,6 +22,8 @@ from sockproxy_helpers.strict import show
 Rule = Callable[[Any, Request], Any]
 _UPLOAD = re.compile(r"http://buildkit-session/[A-Za-z0-9_-]+")  # a tar that comes by the caller's own session
 _OWN_SOURCE = re.compile(r"(?:local|docker-image|oci-layout):.*")
+_ULIMIT = re.compile(r"([a-z]{1,16})=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?")
+_SIZE = re.compile(r"[0-9]{1,18}")
 _MODES = ("", "none", "sandbox", "default")
 ALL = "ALL"
 
@@ -160,6 +163,26 @@ def cgroup_parent(value: str, request: Request) -> str:
     return value
 
 
+def ulimit(value: str, request: Request) -> str:
+    """Judge the steps' ulimits, by the rule for containers'."""
+    items: list[dict[str, object]] = []
+    for text in value.split(",") if value else []:
+        match = _ULIMIT.fullmatch(text)
+        if not match:
+            raise Malformed(f"{request.context.path}: {show(text)} is not NAME=SOFT[:HARD]")
+        items.append({"Name": match[1], "Soft": int(match[2]), "Hard": int(match[3] or match[2])})
+    bounds.ulimits(items, request.context)
+    return value
+
+
+def shm_size(value: str, request: Request) -> str:
+    """Judge the size of the steps' /dev/shm, by the rule for containers'."""
+    if not _SIZE.fullmatch(value):
+        raise Malformed(f"{request.context.path}: {show(value)} is not a size in bytes")
+    bounds.shm_size(int(value), request.context)
+    return value
+
+
 def network(value: str, request: Request) -> str:
     """Judge the network of a build's steps."""
     if value not in _MODES and "network" not in request.context.names("host_namespaces"):
@@ -237,7 +260,7 @@ RULES: dict[str, Rule] = {
     function.__name__: function
     for function in (
         own_ref, own_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_imports, cache,
-        cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, network, scanner, entitlements,
-        returned, own_content, sent_details,
+        cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, ulimit, shm_size, network, scanner,
+        entitlements, returned, own_content, sent_details,
     )
 }  # fmt: skip

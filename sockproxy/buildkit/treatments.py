@@ -58,6 +58,7 @@ class Solve(Treatment):
         noted |= {"ref": message.Ref, "outputs": [output.Type for output in message.Exporters], "push": request.pushes}
         reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
         self._recorded = str(reply.get("rid", ""))
+        _place(message.FrontendAttrs, reply)
         foreign = reply.get("foreign")
         policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
 
@@ -83,7 +84,7 @@ class Frontend(Treatment):
 
     async def before(self, message: Message) -> None:
         """Have the intent recorded."""
-        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt)})
+        _place(message.FrontendOpt, await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt)}))
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""
@@ -130,6 +131,12 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "history": History,
     "everybodys": Everybodys,
 }
+
+
+def _place(attributes: Any, reply: dict[str, object]) -> None:
+    """Have the steps run below the user's own cgroup, unless the role lets the caller choose and the caller has."""
+    if reply.get("cgroup") and not attributes.get("cgroup-parent"):
+        attributes["cgroup-parent"] = str(reply["cgroup"])
 
 
 def _noted(attributes: Any) -> dict[str, object]:

@@ -60,6 +60,10 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"FrontendAttrs": {"label:IO.sockproxy.x": "0"}}, "sockproxy's own"),
     ({"FrontendAttrs": {"force-network-mode": "host"}}, "host's network namespace"),
     ({"FrontendAttrs": {"cgroup-parent": "/x"}}, "parent cgroup"),
+    ({"FrontendAttrs": {"ulimit": "memlock=-1"}}, "may not set the ulimit"),
+    ({"FrontendAttrs": {"ulimit": "nofile=1024,nofile=99999999:99999999"}}, "may not have a ulimit"),
+    ({"FrontendAttrs": {"ulimit": "nofile"}}, "NAME=SOFT"),
+    ({"FrontendAttrs": {"shm-size": "99999999999999"}}, "may not use shared memory"),
     ({"FrontendAttrs": {"context": "https://127.0.0.1/x.git"}}, "fetch a build context"),
     ({"FrontendAttrs": {"context": "http://buildkit-session/../x"}}, "fetch a build context"),
     ({"FrontendAttrs": {"context": "git@host:x"}}, "fetch a build context"),
@@ -123,6 +127,15 @@ def test_steps_have_no_network_where_the_role_gives_none(asked: dict[str, str], 
         assert around.sent("control.SolveRequest").FrontendAttrs.get("force-network-mode") == asked.get(
             "force-network-mode"
         )
+
+
+def test_steps_run_in_the_users_cgroup() -> None:
+    own = "/sockproxy/1000/builds"
+    with mediated(reply=lambda _: {"rid": "", "foreign": [], "cgroup": own}) as around:
+        around.client.call(CONTROL + "Solve", solve())
+        assert around.sent("control.SolveRequest").FrontendAttrs["cgroup-parent"] == own
+        around.client.call(BRIDGE + "Solve", message("gateway.SolveRequest"))
+        assert around.sent("gateway.SolveRequest").FrontendOpt["cgroup-parent"] == own
 
 
 def test_pushing_needs_the_operation() -> None:

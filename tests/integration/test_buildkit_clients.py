@@ -91,15 +91,16 @@ def test_a_build_that_is_cancelled_ends_at_the_daemon(
     env = environment(proxy28, alice, version)
     with Running(proxy28, alice, *arguments, env=env, together=True) as building:
         building.out.until(" sleeping\n")
-        assert sleeping(version)
+        (step,) = sleeping(version)
+        assert f"/sockproxy/{alice.uid}/builds/" in Path(f"/proc/{step}/cgroup").read_text()
         building.process.send_signal(signal.SIGKILL)
         eventually(lambda: not sleeping(version), "the step ended")
     eventually(lambda: not handlers(engine28, "grpc"), "the daemon's connections ended")
 
 
-def sleeping(version: str) -> bool:
-    """Tell whether the build's step runs."""
-    return not subprocess.run(["pgrep", "-fx", f"sleep 77{version}"], capture_output=True).returncode
+def sleeping(version: str) -> list[str]:
+    """Find the process of the build's step."""
+    return subprocess.run(["pgrep", "-fx", f"sleep 77{version}"], capture_output=True, text=True).stdout.split()
 
 
 def test_a_large_context(proxy28: Proxy, users: Users, version: str) -> None:
