@@ -92,7 +92,7 @@ def test_a_build_that_is_cancelled_ends_at_the_daemon(
     with Running(proxy28, alice, *arguments, env=env, together=True) as building:
         building.out.until(" sleeping\n")
         (step,) = sleeping(version)
-        assert f"/sockproxy/{alice.uid}/builds/" in Path(f"/proc/{step}/cgroup").read_text()
+        assert f"/{alice.uid}/builds/buildkit/" in Path(f"/proc/{step}/cgroup").read_text()
         building.process.send_signal(signal.SIGKILL)
         eventually(lambda: not sleeping(version), "the step ended")
     eventually(lambda: not handlers(engine28, "grpc"), "the daemon's connections ended")
