@@ -91,6 +91,7 @@ def test_a_build_that_is_cancelled_ends_at_the_daemon(
     env = environment(proxy28, alice, version)
     with Running(proxy28, alice, *arguments, env=env, together=True) as building:
         building.out.until(" sleeping\n")
+        eventually(lambda: sleeping(version), "the step sleeps")
         (step,) = sleeping(version)
         assert f"/{alice.uid}/builds/buildkit/" in Path(f"/proc/{step}/cgroup").read_text()
         building.process.send_signal(signal.SIGKILL)
