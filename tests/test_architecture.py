@@ -31,7 +31,7 @@ STANDARD = {
     "pwd",
     "re",
 }
-STANDARD |= {"select", "signal", "socket", "struct", "sys", "time"}
+STANDARD |= {"select", "signal", "socket", "struct", "sys", "time", "zlib"}
 # What can do more than the rest, and the files that need it: these system calls Python makes by ctypes only.
 ONLY_IN = {"ctypes": ("confine.py", "kernel.py", "seccomp.py"), "stat": ("stage.py", "worker.py")}
 # What those load in turn, in Python 3.11 to 3.13, beyond a bare interpreter; names that begin with _ are not listed.

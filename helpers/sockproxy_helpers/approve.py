@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from . import bridge, counts, model, references, routes, session, strict, tags, volumes, wire
+from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, wire
 from .call import Approved, Call
 from .caller import Caller
 from .context import Context
@@ -25,7 +25,6 @@ from .references import Resolution
 from .shares import Shares
 from .staging import Stager
 from .statement import Statement
-from .tags import Claim
 
 Query = list[tuple[str, str]]
 PARTED = "ContainerCreate"  # its body has fields of all scopes; a build asks for the network part of its containers
@@ -57,7 +56,7 @@ class Approval:
 
         The intent is on the record when this returns, and before anything is made by the way.
         """
-        claim: Claim | None = None
+        approved = Approved()
         context = _context(decision, who, call.operation.name)
         statement.objects = context.found
         body = strict.parse(call.body) if call.body else None
@@ -77,8 +76,8 @@ class Approval:
                     await routes.judge(daemon, context, body)
                 elif context.operation == "VolumeCreate":
                     await counts.volume(daemon, context, body)
-                if self.tags and resolution.naming.wish:
-                    claim = await self.tags.claim(who.uid, resolution.naming.wish)
+                if self.tags:
+                    approved.claim, approved.judge = await uploads.prepare(self.tags, context, resolution.naming.wish)
                 await statement.intent()
                 if context.operation == "ImageBuild":
                     query = await self._build_network(query, client)
@@ -87,10 +86,11 @@ class Approval:
             statement.sends(query, body)
         except BaseException:
             if self.tags:
-                self.tags.release(claim)
+                self.tags.release(approved.claim)
             raise
-        encoded = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        return Approved(query, encoded, claim)
+        approved.query = query
+        approved.body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        return approved
 
     async def _create(
         self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon, statement: Statement

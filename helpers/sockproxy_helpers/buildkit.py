@@ -12,6 +12,7 @@ import socket
 
 from . import images, names, wire
 from .caller import Caller
+from .claims import Claim, Wish
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, Unavailable
@@ -22,7 +23,7 @@ from .policy import Decision, Policy
 from .record import Recorder
 from .rules import own_cgroup
 from .shares import Shares
-from .tags import Claim, Tags, Wish
+from .tags import Tags
 from .told import MOST, plain, text
 from .tunnel import Gone
 

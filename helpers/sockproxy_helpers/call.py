@@ -6,8 +6,9 @@ import os
 import re
 import socket
 
+from .claims import Claim
 from .operations import NEWEST, OLDEST, Operation
-from .tags import Claim
+from .scanned import Judge
 from .wire import WireError
 
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")
@@ -83,8 +84,12 @@ class Call:
             raise ValueError("a chunked upload in HTTP/1.0")
         self.operation.target(self.version, self.variables, self.query)
 
-    def fields(self) -> list[tuple[str, str]]:
-        """Form the header fields for the daemon; framing is added where the body is known."""
+    def fields(self, rewritten: bool = False) -> list[tuple[str, str]]:
+        """Form the header fields for the daemon; framing is added where the body is known.
+
+        Args:
+            rewritten: the upload does not keep its length.
+        """
         fields = [(name, self.headers[key]) for key, name in FORWARDED.items() if key in self.headers]
         fields += self.session
         upgrades = BUILDKIT_UPGRADES if self.operation.tag == "BuildKit" else UPGRADES
@@ -92,7 +97,7 @@ class Call:
             fields += [("Connection", "Upgrade"), ("Upgrade", self.upgrade)]
         if self.upload is not None:
             fields.append(("Content-Type", "application/x-tar"))
-        if self.upload == "chunked":
+        if self.upload == "chunked" or (rewritten and self.upload is not None):
             fields.append(("Transfer-Encoding", "chunked"))
         elif self.upload is not None:
             fields.append(("Content-Length", str(self.upload)))
@@ -104,12 +109,16 @@ class Approved:
 
     Attributes:
         claim: the names of images that it may change, to be settled when the daemon is done; None for none.
+        judge: of the archive that is uploaded; None for none.
     """
 
-    __slots__ = ("body", "claim", "query")
+    __slots__ = ("body", "claim", "judge", "query")
 
-    def __init__(self, query: list[tuple[str, str]], body: bytes | None, claim: Claim | None) -> None:
-        self.query, self.body, self.claim = query, body, claim
+    def __init__(self) -> None:
+        self.query: list[tuple[str, str]] = []
+        self.body: bytes | None = None
+        self.claim: Claim | None = None
+        self.judge: Judge | None = None
 
 
 def text(value: object, pattern: re.Pattern[str] | None = None) -> str:

@@ -13,11 +13,15 @@ class Chunks:
 
     Stricter than the RFC: no chunk extensions and no trailer section, which no Docker client or daemon sends and which
     parsers are known to disagree on.
+
+    Attributes:
+        content: where to put what the chunks hold; None to leave it.
     """
 
-    __slots__ = ("_left", "_line", "_state", "done")
+    __slots__ = ("_left", "_line", "_state", "content", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, content: bytearray | None = None) -> None:
+        self.content = content
         self._state = self._size
         self._line = bytearray()
         self._left = 0
@@ -50,6 +54,8 @@ class Chunks:
 
     def _data(self, data: memoryview) -> int:
         taken = min(len(data), self._left)
+        if self.content is not None:
+            self.content += data[:taken]
         self._left -= taken
         if not self._left:
             self._state = self._end

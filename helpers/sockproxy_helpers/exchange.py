@@ -54,14 +54,15 @@ class Exchange(Transfer):
         """
         call = self._call
         operation = call.operation
-        fields = call.fields()
+        fields = call.fields(rewritten=self.judge is not None)
         if body is not None:
             fields += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         elif call.upload is None and operation.method in ("POST", "PUT"):
             fields.append(("Content-Length", "0"))
         target = operation.target(call.version, call.variables, query)
         await self._daemon.send(
-            request_head(operation.method, target, 0 if self.cut else call.minor, fields) + (body or b"")
+            request_head(operation.method, target, 0 if self.cut else 1 if self.judge else call.minor, fields)
+            + (body or b"")
         )
         try:
             self._begin_upload()

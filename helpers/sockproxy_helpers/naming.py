@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from . import images, names
+from .claims import Wish
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
 from .images import View
 from .ledger import Ledger
 from .objects import Object, owner_of
-from .tags import Wish
 
 Query = list[tuple[str, str]]
 
@@ -56,13 +56,22 @@ class Naming:
         """Note which names a call sets or removes, and write them so that they can't mean anything else.
 
         Args:
-            form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | removed.
+            form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | saved | removed.
         """
         if self._ctx.flag("sees_all"):
             return query
         if form == "removed":
             variables["name"] = await self._removed(variables["name"])
             return query
+        if form == "saved":
+            if "name" in variables:
+                found = await self._saved(variables["name"])
+                if len(found) != 1:
+                    raise Refused("", "not all tags of that name are yours to save (allowed: name:tag)")
+                variables["name"] = found[0]
+            kept = [pair for pair in query if pair[0] != "names"]
+            asked = [text for key, text in query if key == "names"]
+            return [*kept, *[("names", name) for text in asked for name in await self._saved(text)]]
         if form == "pushed":
             await self._pushed(variables["name"], dict(query).get("tag", ""))
             return query
@@ -104,11 +113,28 @@ class Naming:
         if tag or own:
             await images.find(self._ledger, self._daemon, self._ctx, names.tagged(repository, tag or own))
             return
-        view = View(self._ledger, self._ctx.caller.uid)
+        told, shown = await self._all_of(repository)
+        if len(told) != len(shown):
+            raise Refused("", f"not all tags of {names.familiar(repository)} are yours to push: push them by name")
+
+    async def _saved(self, text: str) -> list[str]:
+        """Give the names to save: one without a tag stands for all tags of its repository, other people's included."""
+        repository, tag, digest = names.split(text) if names.known(text) else ("", "", "")
+        if repository and not tag and not digest:
+            told, shown = await self._all_of(repository)
+            if shown:
+                return [text] if len(told) == len(shown) else shown
+        return [await self.image("name", text)]
+
+    async def _all_of(self, repository: str) -> tuple[list[str], list[str]]:
+        """List a repository's tags, and those of them that the caller may know."""
+        view, told, shown = View(self._ledger, self._ctx.caller.uid), [], []
         for item in await images.every(self._daemon):
-            told, shown = images.full_names(item), images.full_names(view.cut(item) or {})
-            if any(names.repository(name) == repository and name not in shown for name in told):
-                raise Refused("", f"not all tags of {names.familiar(repository)} are yours to push: push them by name")
+            known = images.full_names(view.cut(item) or {})
+            own = [name for name in images.full_names(item) if _same(name, repository + ":") and "@" not in name]
+            told += own
+            shown += [name for name in own if name in known]
+        return told, shown
 
     async def _removed(self, text: str) -> str:
         found = await images.find(self._ledger, self._daemon, self._ctx, text)

@@ -152,7 +152,7 @@ class Helper:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
         exchange.cut = cut.of(who, decision, call.operation.name, self._approval.ledger)
-        exchange.lingers = approved.claim is not None
+        exchange.lingers, exchange.judge = approved.claim is not None, approved.judge
         if call.operation.name == "Grpc":
             runtime, said = self._environment["SOCKPROXY_RUNTIME"], statement.said
             exchange.mediated = Mediated(

@@ -12,51 +12,15 @@ import socket
 from collections.abc import Callable
 
 from . import names
+from .claims import Claim, Taken, Wish
 from .daemon import Daemon
-from .errors import Refused, Unavailable
+from .errors import Unavailable
 from .ledger import Entry, Ledger, Writer
 from .loop import HUP, IN, Lock, Loop
 from .operations import quote
 
 RECEIVE = 65536
 KEEPER = "filesystem"  # the scope whose helper grants claims
-
-
-class Wish:
-    """Hold which names a call would change.
-
-    Attributes:
-        names: full ones.
-        shared: others may use the image by these names, where they are new.
-        removing: they must be the caller's already.
-    """
-
-    __slots__ = ("names", "removing", "shared")
-
-    def __init__(self, names: list[str], shared: bool = False, removing: bool = False) -> None:
-        self.names, self.shared, self.removing = names, shared, removing
-
-
-class Claim:
-    """Hold the names that a call was granted."""
-
-    __slots__ = ("names", "uid")
-
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
-        self.names: list[str] = []
-
-
-class Taken(Refused):
-    """Report a name that is not the caller's to change.
-
-    Attributes:
-        name: the full name.
-    """
-
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__("", why)
-        self.name = name
 
 
 class Tags:
@@ -70,7 +34,7 @@ class Tags:
             connect: gives a connection for questions of our own.
         """
         self.ledger = Writer(folder)
-        self._loop, self._connect = loop, connect
+        self._loop, self.connect = loop, connect
         self._changing: dict[str, int] = {}  # how many calls are at it, by full name
         self._lock = Lock(loop)
 
@@ -80,17 +44,28 @@ class Tags:
         Raises:
             Taken: one of them is not the caller's to change.
         """
-        claim, daemon = Claim(uid), self._connect()
+        claim = Claim(uid)
+        try:
+            await self.add(claim, wish)
+        except BaseException:
+            self.release(claim)
+            raise
+        return claim
+
+    async def add(self, claim: Claim, wish: Wish) -> None:
+        """Claim names in addition; what was granted before one that is not stays claimed.
+
+        Raises:
+            Taken: one of them is not the caller's to change.
+        """
+        daemon = self.connect()
         try:
             async with self._lock:
                 for name in dict.fromkeys(wish.names):
-                    await self._grant(daemon, claim, name, wish)
-        except BaseException:
-            self._loop.spawn(self.settle(claim))
-            raise
+                    if name not in claim.names:
+                        await self._grant(daemon, claim, name, wish)
         finally:
             daemon.close()
-        return claim
 
     async def _grant(self, daemon: Daemon, claim: Claim, name: str, wish: Wish) -> None:
         current, entry = await image_of(daemon, name), self.ledger.get(name)
@@ -114,7 +89,7 @@ class Tags:
 
     def release(self, claim: Claim | None, lingering: socket.socket | None = None, delay: float = 0) -> None:
         """Have a claim settled; see `settle`."""
-        if claim:
+        if claim and (claim.names or lingering):
             self._loop.spawn(self.settle(claim, lingering, delay))
 
     async def settle(self, claim: Claim, lingering: socket.socket | None = None, delay: float = 0) -> None:
@@ -127,7 +102,7 @@ class Tags:
             await self._drain(lingering)
         if delay:
             await self._loop.wait({}, delay)
-        daemon = self._connect()
+        daemon = self.connect()
         async with self._lock:
             for name in claim.names:
                 left = self._changing.pop(name) - 1
@@ -149,7 +124,7 @@ class Tags:
 
     async def recover(self) -> None:
         """Settle what was open when the last process ended."""
-        daemon = self._connect()
+        daemon = self.connect()
         async with self._lock:
             for name in self.ledger.unsettled():
                 if not self._changing.get(name):

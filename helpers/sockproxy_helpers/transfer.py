@@ -12,7 +12,9 @@ from .errors import Malformed, Unavailable
 from .http import Response
 from .loop import ERR, HUP, IN, RDHUP, Loop, Want
 from .relay import Broken, Chunked, Flow, step, wanted
+from .scanned import Judge, Scanned
 from .splice import Raw
+from .tar import Scan
 from .tunnel import Gone, shutdown
 
 
@@ -31,6 +33,7 @@ class Transfer:
         self.status = self.bytes_in = self.bytes_out = 0
         self.sent = self.keep = self.lingers = False
         self.lingering: socket.socket | None = None
+        self.judge: Judge | None = None
         self.left_over = self.tail = b""
 
     def _begin_upload(self) -> None:
@@ -40,7 +43,10 @@ class Transfer:
         try:
             if call.expect and not call.early:
                 self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if isinstance(call.upload, int):
+            if self.judge:
+                length = call.upload if isinstance(call.upload, int) else None
+                self._upload = Scanned(self._client, daemon, call.early, length, Scan(self.judge.wanted))
+            elif isinstance(call.upload, int):
                 self._upload = Raw(self._client, daemon, call.early, call.upload)
             else:
                 self._upload = Chunked(self._client, daemon, call.early)
@@ -74,6 +80,8 @@ class Transfer:
 
     async def _wait(self, flows: list[Flow], more: Want) -> Want:
         """Wait for the daemon, step the flows and the upload, and watch for client and front to leave."""
+        if self.judge and isinstance(self._upload, Scanned) and self._upload.held:
+            self._upload.finish(await self.judge.run(self._upload.scan))
         client, channel = self._client.fileno(), self._channel.fileno()
         upload = [self._upload] if self._upload and not self._upload.done else []
         want = wanted(flows + upload)

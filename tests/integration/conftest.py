@@ -96,3 +96,25 @@ def people(proxy: Proxy, users: Users) -> Iterator[People]:
     found.root.clean()
     yield found
     found.root.clean()
+
+
+def idents(people: People, *names: str) -> list[str]:
+    return [people.root.get("GET", f"/images/{name}/json")["Id"] for name in names]
+
+
+def remove_all(people: People) -> None:
+    """Remove all images but busybox."""
+    for container in people.root.get("GET", "/containers/json?all=1"):
+        people.root.ask("DELETE", f"/containers/{container['Id']}?force=1")
+    for image in people.root.get("GET", "/images/json"):
+        for name in image["RepoTags"] or []:
+            if name not in ("busybox:latest", "<none>:<none>"):
+                people.root.ask("DELETE", f"/images/{name}?force=1")
+
+
+@pytest.fixture
+def named(people: People) -> Iterator[People]:
+    """People with nothing but busybox, also afterwards."""
+    remove_all(people)
+    yield people
+    remove_all(people)

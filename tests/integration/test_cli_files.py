@@ -118,7 +118,7 @@ def test_images_as_files(proxy: Proxy, users: Users, engine: Engine) -> None:
     assert loaded.endswith("Loaded image: mine:1\n")
     (home / "saved.tar").unlink()
     assert engine.docker("inspect", "-f", "{{.Id}} {{json .Config.Cmd}}", "mine:1").stdout == engine_word
-    assert_done(proxy.docker(users.root, "rmi", "mine:1"))
+    assert_done(proxy.docker(users.alice, "rmi", "mine:1"))
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

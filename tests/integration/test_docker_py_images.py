@@ -80,7 +80,9 @@ def test_save_and_load(client: docker.DockerClient) -> None:
     saved = b"".join(client.images.get("pysaved:1").save(named="pysaved:1"))
     client.images.remove("pysaved:1")
     assert [tag for image in client.images.load(saved) for tag in image.tags if "pysaved" in tag] == ["pysaved:1"]
+    client.images.remove("pysaved:1")
     assert [tag for image in client.images.load(iter([saved[:100], saved[100:]])) for tag in image.tags]
+    client.images.remove("pysaved:1")
 
 
 def test_import(client: docker.DockerClient) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.integration.conftest import People
+from tests.integration.conftest import People, idents
 from tests.support.belongings import OWNER, Person, tar
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, eventually
@@ -60,28 +60,6 @@ def by_import(who: Person, name: str) -> Answer:
 
 
 WAYS = [by_tag, by_tag_apart, by_commit, by_commit_in_one, by_build, by_second_name_of_a_build, by_import]
-
-
-def idents(people: People, *names: str) -> list[str]:
-    return [people.root.get("GET", f"/images/{name}/json")["Id"] for name in names]
-
-
-def remove_all(people: People) -> None:
-    """Remove all images but busybox."""
-    for container in people.root.get("GET", "/containers/json?all=1"):
-        people.root.ask("DELETE", f"/containers/{container['Id']}?force=1")
-    for image in people.root.get("GET", "/images/json"):
-        for name in image["RepoTags"] or []:
-            if name not in ("busybox:latest", "<none>:<none>"):
-                people.root.ask("DELETE", f"/images/{name}?force=1")
-
-
-@pytest.fixture
-def named(people: People) -> Iterator[People]:
-    """People with nothing but busybox, also afterwards."""
-    remove_all(people)
-    yield people
-    remove_all(people)
 
 
 @pytest.mark.parametrize("way", WAYS)
