@@ -56,7 +56,8 @@ class Keeper:
         self._unsynced = self._unsealed = self._alarmed = 0.0  # since when; 0: not
         self._sealed_seq = log.seq
         self._sealing: tuple[int, bytes] | None = None  # a seal that is not known to be on the disk
-        self._committing_seal = False
+        self._tried = self._forgotten = False  # the running job is to bring the open seal to its end, and has
+        self._retry_seal = 0.0
         self._lost: dict[str, int] = {}  # events that were not written, by kind
         if sealer and sealer.fresh:
             self._append([sealer.announcement()])
@@ -139,17 +140,18 @@ class Keeper:
 
     def _commit(self) -> None:
         """Begin to sync what waits for it, unless that is under way."""
-        late = self._unsynced and time.monotonic() - self._unsynced >= SYNC_WITHIN
-        if self._committer.busy or not (self._open or late or self._sealing):
+        now = time.monotonic()
+        late = self._unsynced and now - self._unsynced >= SYNC_WITHIN
+        if self._committer.busy or not (self._open or late or (self._sealing and now >= self._retry_seal)):
             return
         self._committing, self._open, self._unsynced = self._open, [], 0.0
         fd, sealing, sealer = self._log.fd, self._sealing, self._sealer
-        self._committing_seal = sealing is not None
+        self._tried, self._forgotten = sealing is not None, False
 
         def sync() -> None:
             os.fdatasync(fd)
             if sealing and sealer:
-                sealer.forget(*sealing)
+                self._forgotten = sealer.forget(*sealing)
 
         self._committer.start(sync)
 
@@ -162,9 +164,10 @@ class Keeper:
             self._alarm(error)
             self._append([gap(f"the disk failed: {error}", os.getuid(), os.getpid(), refused=len(self._committing))])
         self._committing = []
+        if self._forgotten:
+            self._sealing = None
+        self._retry_seal = time.monotonic() + RETRY if self._tried and not self._forgotten else 0.0
         if not error:
-            if self._committing_seal:
-                self._sealing = None
             self._rotate_if_due()
             self._commit()
 
@@ -176,23 +179,24 @@ class Keeper:
             self._seal()
         try:
             name = self._log.rotate()
-            if self._sealer and self._sealing:
-                self._sealer.forget(*self._sealing)
+            if self._sealer and self._sealing and self._sealer.forget(*self._sealing):
+                self._sealing = None
         except OSError as error:
             self._alarm(error.strerror or "no new file")
             return
         for slot, answer in self._open:
             slot.answer = answer
-        self._open, self._sealing = [], None
+        self._open = []
         self._unsynced = self._unsealed = time.monotonic()
         folder = os.path.dirname(self._log.path)
         threading.Thread(target=compress, args=(folder, name), name="compress", daemon=True).start()
 
     def tick(self) -> float:
         """Do what time brings; give the seconds until there is more of it."""
-        if self._alarmed and self._lost:
+        if self._alarmed:
             self._check_room()
-            self._append([])
+            if self._lost and not self._alarmed:
+                self._append([])
         self._seal_if_due()
         self._commit()
         if not self._committer.busy:
@@ -200,7 +204,7 @@ class Keeper:
         now = time.monotonic()
         ends = [self._unsynced + SYNC_WITHIN if self._unsynced else 0.0]
         ends += [self._unsealed + SEAL_WITHIN if self._unsealed and self._sealer else 0.0]
-        ends += [self._alarmed + RETRY if self._alarmed else 0.0]
+        ends += [self._alarmed + RETRY if self._alarmed else 0.0, self._retry_seal if self._sealing else 0.0]
         return max(0.01, min([end - now for end in ends if end], default=SEAL_WITHIN))
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import socket
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from sockproxy.audit.chain import VERSION, Entry, encode
+from sockproxy.audit.chain import VERSION, Entry, encode, parse
 from sockproxy.audit.segments import LIVE, closed, open_file
 
 KEY = "seal.key"
@@ -49,7 +49,7 @@ class Sealer:
             keys = keys[1:]
         self._key = keys[0]
         self._next = keys[1] if len(keys) == 2 else Ed25519PrivateKey.generate()
-        self._store()
+        self._store(self._key, self._next)
 
     def _load(self) -> list[Ed25519PrivateKey]:
         try:
@@ -59,11 +59,11 @@ class Sealer:
         except (FileNotFoundError, ValueError, TypeError):
             return []
 
-    def _store(self) -> None:
+    def _store(self, *keys: Ed25519PrivateKey) -> None:
         draft = f"{self._path}.new"
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="ascii") as file:
-            json.dump([key.private_bytes_raw().hex() for key in (self._key, self._next)], file)
+            json.dump([key.private_bytes_raw().hex() for key in keys], file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self._path)
@@ -82,15 +82,21 @@ class Sealer:
     def _sign(self, content: bytes) -> bytes:
         return self._key.sign(content).hex().encode()
 
-    def forget(self, seq: int, head: bytes) -> None:
+    def forget(self, seq: int, head: bytes) -> bool:
         """Forget the key of a seal that is on the disk, and tell the system's log.
 
-        Raises:
-            OSError: the key file can't be written: the old one stays until the next time.
+        Returns:
+            Whether that could be done; if not (a full disk), it is to be tried again before there is another seal.
         """
-        key, self._key, self._next = _public(self._key).decode(), self._next, Ed25519PrivateKey.generate()
-        self.tell(f"seal seq={seq} h={head.decode()} key={key} next={_public(self._key).decode()}")
-        self._store()
+        old, key, after = self._key, self._next, Ed25519PrivateKey.generate()
+        try:
+            self._store(key, after)
+        except OSError:
+            return False
+        self._key, self._next = key, after
+        named = f"key={_public(old).decode()} next={_public(key).decode()}"
+        self.tell(f"seal seq={seq} h={head.decode()} {named}")
+        return True
 
     def tell(self, text: str) -> None:
         """Say something where it outlives this machine's disk, perhaps; nobody may be listening."""
@@ -114,9 +120,9 @@ def _public(key: Ed25519PrivateKey) -> bytes:
 
 
 def _find(folder: str, text: bytes) -> bool:
-    """Look for a text in the newest two files."""
+    """Look for a text in the whole lines of the newest two files: a seal that was torn is none."""
     for name in [LIVE, *closed(folder)[-1:]]:
         with contextlib.suppress(FileNotFoundError), open_file(folder, name) as file:
-            if any(text in line for line in file):
+            if any(text in line and parse(line.removesuffix(b"\n")) for line in file):
                 return True
     return False

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import resource
 import select
 import socket
@@ -205,6 +206,29 @@ def test_a_full_disk(keep: Open, tmp_path: Path, syslog: socket.socket, on_full:
     assert (found.findings, found.lost) == ([], 9)
 
 
+def test_a_key_that_can_not_be_stored_waits_for_room(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keep()
+    monkeypatch.setattr(module, "RETRY", 0.0)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept.write({"ev": "x"})
+    monkeypatch.setattr(Sealer, "_store", fail)
+    kept.keeper._seal()
+    for _ in range(3):
+        assert kept.write({"ev": "intent", "sync": True}) != [{"error": "No space left on device"}]
+        kept.keeper.tick()
+    monkeypatch.undo()
+    kept.write({"ev": "y", "sync": True})
+    kept.settle()
+    kept.close()
+    assert [record["ev"] for record in records(tmp_path)].count("seal") == 2
+    assert verify(str(tmp_path)).findings == []
+
+
 def test_refusals_are_written_into_what_was_reserved(
     keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,3 +285,35 @@ def test_files_are_closed_by_age(keep: Open, tmp_path: Path) -> None:
     kept.keeper.tick()
     assert len(segments.closed(str(tmp_path))) == 1
     assert [record["ev"] for record in records(tmp_path)] == ["segment"]
+
+
+def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At some moment: what was synced is there, of the rest any beginning, and the writer goes on from that."""
+    for seed in range(40):
+        chooser, folder = random.Random(seed), tmp_path / str(seed)
+        folder.mkdir()
+        monkeypatch.setattr(module, "SEAL_EVERY", 7)
+        durable = {"size": 0}
+
+        def sync(fd: int, durable: dict[str, int] = durable) -> None:
+            durable["size"] = max(durable["size"], os.fstat(fd).st_size)
+
+        monkeypatch.setattr(module.os, "fdatasync", sync)
+        kept, acknowledged = Kept(folder), []
+        for number in range(chooser.randrange(5, 60)):
+            sync_it = chooser.random() < 0.5
+            answers = kept.write({"ev": "intent", "n": number, "sync": sync_it}, wait=chooser.random() < 0.7)
+            if sync_it and answers[0]:
+                acknowledged.append(number)
+        key = b""
+        while key != (folder / KEY).read_bytes():  # all of one moment
+            key, size, content = (folder / KEY).read_bytes(), durable["size"], (folder / NAME).read_bytes()
+        kept.close()
+        monkeypatch.undo()
+        (folder / NAME).write_bytes(content[: chooser.randint(size, len(content))])
+        (folder / KEY).write_bytes(key)
+        again = Kept(folder)
+        again.write({"ev": "after", "sync": True})
+        again.close()
+        assert verify(str(folder)).findings == []
+        assert set(acknowledged) <= {record.get("n") for record in records(folder)}
