@@ -35,6 +35,7 @@ def main(scope: str) -> None:
     loop.spawn(activation.say_alive(loop))
     activation.notify("READY=1")
     loop.run()
+    helper.recorder.flush()
 
 
 def _cgroups(scope: str) -> Cgroups:

@@ -48,6 +48,7 @@ class Statement:
         self.objects: list[Object] = []
         self.told = False
         operation = call.operation
+        self._waits = operation.acts or policy.audit["on_full"] == "refuse-all"
         self.said: dict[str, object] = {
             "rid": call.request_id,
             "who": who.record() | ({"reason": call.headers[WHY]} if WHY in call.headers else {}),
@@ -87,8 +88,11 @@ class Statement:
         """
         if self.told:
             return
-        acts = self._call.operation.acts
-        await self._recorder.intent({"ev": "intent", **self.said, "objects": self._objects(), "sync": acts})
+        record = {"ev": "intent", **self.said, "objects": self._objects()}
+        if self._waits:
+            await self._recorder.intent({**record, "sync": self._call.operation.acts})
+        else:
+            await self._recorder.note(record)
         self.told = True
 
     async def deny(self, why: str, at: str) -> None:
@@ -132,7 +136,7 @@ class Statement:
                 out["exit"] = code
         if self._change:
             record["change"] = self._change
-        self._recorder.outcome(record)
+        self._recorder.outcome(record, soon=not self._waits)
 
     def _objects(self) -> list[dict[str, object]]:
         return [item.record() for item in self.objects[:WORDS]]

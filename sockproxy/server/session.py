@@ -25,7 +25,39 @@ BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads hav
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
 WHY = "x-sockproxy-why"  # a header: the reason that a person states
+MEMO_HEADS, MEMO_HEAD = 500, 2048  # entries, bytes: a megabyte at most
+SECRETS = frozenset({"authorization", "x-registry-auth", "x-registry-config"})  # kept no longer than their request
 PATH_LIMIT = 1024  # of a refused path in its record
+
+
+class Request(NamedTuple):
+    """Hold a request that may be handed over; nothing in it is changed."""
+
+    head: Head
+    operation: Operation
+    version: str
+    variables: dict[str, str]
+    query: list[tuple[str, str]]
+
+
+class Memo:
+    """Remember what was read from a head, by its exact bytes: clients repeat themselves, and reading costs 40 us.
+
+    What a head says depends on its bytes alone; what is allowed is decided anew each time.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Request] = {}
+        self.get = self._known.get
+
+    def put(self, untrusted_head: bytes, request: Request) -> None:
+        """Remember, unless it is large, rarely the same, or holds a secret."""
+        secret = any(name in SECRETS for name, _ in request.head.headers)
+        if len(untrusted_head) > MEMO_HEAD or request.head.body != "none" or secret:
+            return
+        if len(self._known) >= MEMO_HEADS:
+            self._known.clear()
+        self._known[untrusted_head] = request
 
 
 class Services:
@@ -39,6 +71,7 @@ class Services:
 
     def __init__(self, policy: Policy, helpers: Helpers, recorder: Recorder) -> None:
         self.policy, self.helpers, self.recorder = policy, helpers, recorder
+        self.memo = Memo()
         self.draining = False
         self.idle: set[trio.CancelScope] = set()
 
@@ -47,16 +80,6 @@ class Services:
         self.draining = True
         for scope in self.idle:
             scope.cancel()
-
-
-class Request(NamedTuple):
-    """Hold a request that may be handed over."""
-
-    head: Head
-    operation: Operation
-    version: str
-    variables: dict[str, str]
-    query: list[tuple[str, str]]
 
 
 class Session:
@@ -111,17 +134,24 @@ class Session:
 
     def _read(self, untrusted_head: bytes) -> Request:
         """Parse, route and decide."""
+        request = self._services.memo.get(untrusted_head) or self._read_anew(untrusted_head)
+        self._head, self._unread = request.head, request.head.body != "none"
+        who = self._caller()
+        decision = self._services.policy.decide(who, request.operation.name)
+        if not decision.allowed and who.trouble != caller.IN_CONTAINER:  # the helpers find out whose container it is
+            if decision.role and request.operation.name in UNSEEN:
+                raise RequestError(UNSEEN[request.operation.name].format(**request.variables), 404)
+            raise Denied(decision.why, decision.at)
+        return request
+
+    def _read_anew(self, untrusted_head: bytes) -> Request:
         head = self._head = http_head.parse(untrusted_head)
         self._unread = head.body != "none"
         match = route.route(head.method, head.untrusted_path)
         query = body.parse_query(head.untrusted_query)
-        who = self._caller()
-        decision = self._services.policy.decide(who, match.operation.name)
-        if not decision.allowed and who.trouble != caller.IN_CONTAINER:  # the helpers find out whose container it is
-            if decision.role and match.operation.name in UNSEEN:
-                raise RequestError(UNSEEN[match.operation.name].format(**match.variables), 404)
-            raise Denied(decision.why, decision.at)
-        return Request(head, match.operation, match.version, match.variables, query)
+        request = Request(head, match.operation, match.version, match.variables, query)
+        self._services.memo.put(untrusted_head, request)
+        return request
 
     async def _body(self, request: Request) -> bytes:
         """Read the body of a request that is inspected as a whole; leave an upload to the helper."""

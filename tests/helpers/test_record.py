@@ -340,3 +340,96 @@ def test_record_cannot_end_its_line(loop, writer, recorder):
         await writer.acknowledge()
 
     run(loop, call(), write())
+
+
+def test_reads_are_recorded_together_and_soon(loop, writer, tmp_path):
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})  # there is a connection now
+        for number in range(3):
+            await recorder.note({"rid": f"read {number}"})
+            recorder.outcome({"rid": f"read {number}", "out": {}}, soon=True)
+        assert len(recorder._queue) == 6  # nothing was waited for, and nothing sent
+        await recorder.intent({"rid": "change"})
+        assert not recorder._queue
+
+    async def write() -> None:
+        for _ in range(8):
+            await writer.take()
+            await writer.acknowledge()
+
+    run(loop, call(), write())
+    assert [record["rid"] for record in writer.records] == [
+        "first",
+        *(f"read {number}" for number in range(3) for _ in range(2)),
+        "change",
+    ]
+    recorder._drop()
+
+
+def test_what_was_put_off_is_sent_without_another_call(loop, writer, tmp_path):
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        await recorder.note({"rid": "read"})
+
+    async def write() -> None:
+        for _ in range(2):
+            await writer.take()
+            await writer.acknowledge()
+
+    run(loop, call(), write())
+    assert writer.records[-1]["rid"] == "read"
+    recorder._drop()
+
+
+def test_many_reads_do_not_wait_for_the_time(loop, writer, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SOON", 60.0)
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        for number in range(module.TOGETHER):
+            await recorder.note({"rid": str(number)})
+
+    async def write() -> None:
+        for _ in range(1 + module.TOGETHER):
+            await writer.take()
+            await writer.acknowledge()
+
+    run(loop, call(), write())
+    recorder._drop()
+
+
+def test_a_read_waits_where_the_writer_does_not_answer(loop, writer, tmp_path, monkeypatch):
+    """What was put off is bounded in time: then reads are refused as all else is."""
+    monkeypatch.setattr(module, "SOON", 0.01)
+    monkeypatch.setattr(module, "TIMEOUT", 0.1)
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        await recorder.note({"rid": "read"})
+        await loop.wait({}, 0.1)
+        with pytest.raises(Unavailable):
+            await recorder.note({"rid": "another"})
+
+    async def write() -> None:
+        await writer.take()
+        await writer.acknowledge()
+        await writer.take()
+
+    run(loop, call(), write())
+    recorder._drop()
+
+
+def test_a_read_is_refused_where_there_is_no_writer(loop, tmp_path):
+    recorder = Recorder(loop, str(tmp_path / "none.sock"))
+
+    async def call() -> None:
+        with pytest.raises(Unavailable):
+            await recorder.note({"rid": "read"})
+
+    run(loop, call())

@@ -179,3 +179,13 @@ def test_a_malformed_upload_does_not_arrive(proxy: Proxy, users: Users) -> None:
             connection.half_close()
             connection.rest()
     assert call(proxy.listen, "GET", f"{API}/images/broken:1/json", None, users.alice).status == 404
+
+
+def test_the_same_bytes_are_judged_for_each_caller(proxy28: Proxy, users: Users) -> None:
+    """The front remembers what it has read of a head, not what it has decided."""
+    stop = _request("POST", "/containers/none/stop")
+    for _ in range(2):
+        for user, status in ((users.alice, 404), (users.carol, 403), (users.mallory, 403), (users.alice, 404)):
+            with Connection(proxy28.listen, user) as connection:
+                connection.send(stop)
+                assert connection.answer().status == status
