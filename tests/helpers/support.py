@@ -14,6 +14,7 @@ from sockproxy_helpers.daemon import Daemon
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.exchange import Exchange, Gone
 from sockproxy_helpers.loop import IN, OUT, Loop, Wait, Want
+from tests.support.proxy import eventually
 
 SECONDS = 10.0  # a test that takes longer hangs
 OPERATIONS = {row.name: row for row in operations.load()}
@@ -55,6 +56,11 @@ def run(loop: Loop, *parts: Async) -> None:
     loop.run()
     if failures:
         raise failures[0]
+
+
+def assert_closed(most: int) -> None:
+    """See that no more descriptors are open; those of other threads come and go, a leak stays."""
+    eventually(lambda: descriptors() <= most, "descriptors closed", 5)
 
 
 class Peer:

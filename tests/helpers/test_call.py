@@ -9,7 +9,7 @@ import pytest
 
 from sockproxy_helpers.call import Call, adopt
 from sockproxy_helpers.wire import WireError
-from tests.helpers.support import OPERATIONS, descriptors, message
+from tests.helpers.support import OPERATIONS, assert_closed, descriptors, message
 
 SURROGATE = "\ud800"
 # Each row is a good message with one thing wrong.
@@ -199,7 +199,7 @@ def test_adopt():
     assert sock.family == socket.AF_UNIX
     sock.close()
     other.close()
-    assert descriptors() == before
+    assert_closed(before)
 
 
 def pipe() -> int:
@@ -214,7 +214,7 @@ def test_adopt_what_is_no_socket(make):
     fd = make()
     with pytest.raises(WireError):
         adopt([fd])
-    assert descriptors() == before
+    assert_closed(before)
 
 
 def test_adopt_nothing():

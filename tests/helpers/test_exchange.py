@@ -14,7 +14,7 @@ import pytest
 from sockproxy_helpers import pipes, wire
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.exchange import INLINE, Gone
-from tests.helpers.support import Chain, Peer, descriptors
+from tests.helpers.support import Chain, Peer, assert_closed, descriptors
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ID = b"X-Sockproxy-Request-Id: 0123456789abcdef\r\n"
@@ -1114,7 +1114,7 @@ def test_descriptors_sent_over_a_stream_are_dropped(chain):
         assert await peer.read(1) == b"x"
         assert os.read(read, 1) == b""  # the last writer is gone
         os.close(read)
-        assert descriptors() <= before + 2
+        assert_closed(before + 2)
         peer.close()
         chain.client.close()
 
@@ -1131,4 +1131,4 @@ def test_a_call_leaves_no_descriptor_behind(chain):
 
     before = descriptors()
     chain.run(chain.call(**ATTACH), part())
-    assert descriptors() <= before + 2  # a pipe in the pool
+    assert_closed(before + 2)  # a pipe in the pool

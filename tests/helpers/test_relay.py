@@ -14,7 +14,7 @@ from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.loop import IN, OUT, Loop
 from sockproxy_helpers.relay import BUDGET, Broken, Chunked, Flow, step, wanted
 from sockproxy_helpers.splice import Raw
-from tests.helpers.support import Peer, descriptors, run
+from tests.helpers.support import Peer, assert_closed, descriptors, run
 
 MIB = 1 << 20
 
@@ -150,7 +150,7 @@ def test_sink_that_dies_is_broken(ends, kind):
         run(ends.loop, ends.pump(flow))
     assert broken.value.sock is ends.sink
     # the pipe that still held bytes is closed, not given back
-    assert descriptors() <= before - 1 + 2 * pipes.POOL
+    assert_closed(before - 1 + 2 * pipes.POOL)
 
 
 def test_full_sink_stops_the_reading(ends):
@@ -300,4 +300,4 @@ def test_idle_flow_holds_no_pipe(ends):
     flow.step()
     assert len(pipes._idle) == idle
     assert flow._pipe is None
-    assert descriptors() <= before + 2
+    assert_closed(before + 2)

@@ -15,7 +15,7 @@ from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.policy import Policy
-from tests.helpers.support import Listener, Peer, descriptors, message, run
+from tests.helpers.support import Listener, Peer, assert_closed, descriptors, message, run
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -152,8 +152,6 @@ class Stage:
         return [record["ev"] for record in self.records]
 
     def close(self) -> None:
-        for helper in self.helpers.values():
-            helper.recorder._drop()
         for sock in self.closing:
             sock.close()
 
@@ -162,6 +160,8 @@ class Stage:
                 await self.loop.wait({}, 0.001)
 
         run(self.loop, settle())  # the helper sees that the channels have ended
+        for helper in self.helpers.values():
+            helper.recorder._drop()
         for listener in (self.daemon, self.audit, self.users):
             listener.close()
 
@@ -391,7 +391,7 @@ def test_hostile_message_ends_the_channel_and_is_recorded(stage, name):
         # a good call is served as before
         reply, _ = await stage.ask(stage.front(), INSPECT, [(await stage.user())[1].fileno()])
         assert reply["keep"] is True
-        assert descriptors() <= before + 20
+        assert_closed(before + 20)
 
     stage.run(part())
     assert stage.events()[0] == "hostile"
@@ -440,7 +440,7 @@ def test_channel_closed(stage, when):
         stage.loop.close(sock)
         for _ in range(3):
             await stage.loop.wait({}, 0.001)
-        assert descriptors() <= before + 3  # the recorder's connection, both ends, and its listener's
+        assert_closed(before + 3)  # the recorder's connection, both ends, and its listener's
 
     stage.run(part(), answer=b"")
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from sockproxy_helpers import wire
-from tests.helpers.support import descriptors
+from tests.helpers.support import assert_closed, descriptors
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_round_trip_of_every_size_with_a_descriptor(channel, size):
     assert os.fstat(fds[0]).st_ino == os.fstat(channel[0].fileno()).st_ino
     assert not os.get_inheritable(fds[0])
     os.close(fds[0])
-    assert descriptors() == before
+    assert_closed(before)
 
 
 def test_end_of_the_channel_is_the_empty_message(channel):
@@ -109,7 +109,7 @@ def test_broken_framing_is_an_error_and_leaks_nothing(channel, name):
         os.close(fd)
     with pytest.raises(wire.WireError):
         wire.receive(channel[1])
-    assert descriptors() == before
+    assert_closed(before)
 
 
 def test_memfd_at_the_limit(channel):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.engines import Engine
-from tests.support.proxy import Proxy, default_policy, eventually
+from tests.support.proxy import PROCESSES, Proxy, default_policy, eventually
 from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
@@ -36,7 +36,7 @@ def test_a_viewer_and_a_stranger_are_refused(proxy: Proxy, users: Users) -> None
 
 
 def test_each_process_runs(proxy: Proxy) -> None:
-    assert proxy.processes.keys() == {"front", "audit", "lifecycle", "network", "filesystem"}
+    assert proxy.processes.keys() == PROCESSES.keys()
 
 
 def test_podman_behind_sockproxy(podman_engine: Engine, start_proxy: Callable[..., Proxy], users: Users) -> None:

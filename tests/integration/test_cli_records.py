@@ -89,11 +89,14 @@ def test_each_call_has_an_intent_and_an_outcome(proxy: Proxy, users: Users) -> N
     commands += [["exec", "box", "true"], ["cp", "box:/etc/passwd", "-"], ["rm", "-f", "box"], ["network", "ls"]]
     for command in commands:
         assert_done(proxy.docker(users.alice, *command))
-    intents = _records(proxy, users.alice, "intent", begin)
-    operations = {str(one["req"]["op"]) for one in intents.values()}  # type: ignore[index]
     wanted = {"ContainerCreate", "ContainerAttach", "ContainerWait", "ContainerStart", "ContainerExec", "ExecStart"}
     wanted |= {"ExecInspect", "ContainerArchive", "ContainerDelete", "NetworkList", "ContainerInspect"}
-    assert wanted <= operations
+
+    def operations() -> set[str]:
+        return {str(one["req"]["op"]) for one in _records(proxy, users.alice, "intent", begin).values()}  # type: ignore[index]
+
+    eventually(lambda: wanted <= operations(), "intents")  # of reads they come soon
+    intents = _records(proxy, users.alice, "intent", begin)
     eventually(lambda: intents.keys() <= _records(proxy, users.alice, "outcome", begin).keys(), "outcomes")
     outcomes = _records(proxy, users.alice, "outcome", begin)
     for rid, intent in intents.items():

@@ -56,6 +56,7 @@ class Engine:
         self.socket = _script("start", version, folder)
         _script("busybox", folder)
         self._children: list[subprocess.Popen[bytes]] = []
+        self._has_registry = False
 
     def docker(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
         """Run the docker CLI on the engine itself, as root, past sockproxy."""
@@ -75,7 +76,8 @@ class Engine:
         """Run Debian's docker-registry on the engine's loopback, once; return its HOST:PORT."""
         if not shutil.which("docker-registry"):
             needs.missing("no docker-registry on this host (package docker-registry)")
-        if not self._children:
+        if not self._has_registry:
+            self._has_registry = True
             config = self.folder / "registry.yml"
             config.write_text(REGISTRY.format(folder=self.folder))
             with open(self.folder / "registry.log", "wb") as log:
