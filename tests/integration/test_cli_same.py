@@ -204,6 +204,8 @@ def _normal(text: bytes, command: str) -> str:
         found = re.sub(" +", " ", found)  # the columns are as wide as the times in them
     for pattern, name in PASSING:
         found = re.sub(pattern, name, found)
+    if command.startswith(("images", "image ls", "system df")):  # made in the same second: in any order
+        found = "\n".join(sorted(re.sub(" +", " ", found).splitlines()))
     return found
 
 
