@@ -8,10 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h11
+from google.protobuf.message import DecodeError
 
 from sockproxy.api.route import route
+from sockproxy.buildkit.judge import judge as judge_message
+from sockproxy.buildkit.request import Facts, Request
+from sockproxy.buildkit.schema import Schema
 from sockproxy.errors import ConfigError, RequestError
 from sockproxy.http import body as http_body
 from sockproxy.http.head import find_end, parse
@@ -22,8 +27,10 @@ from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.http import Response
 from sockproxy_helpers.policy import Policy
+from tests.buildkit.mediated import facts as mediated_facts
 from tests.support.judging import OPERATIONS, judge
 
+KIT = Schema()
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
 SEEDS = Path(__file__).resolve().parent / "seeds"
 
@@ -158,9 +165,39 @@ def compiled(data: bytes) -> None:
         return
 
 
+def solve(data: bytes) -> None:
+    """A BuildKit solve that passes has no field without a row, names builds and sessions of the caller, and is owned."""
+    facts = Facts(mediated_facts())
+    try:
+        asked = KIT.parse("control.SolveRequest", data)
+        judge_message(KIT, "control.SolveRequest", asked, Request(facts))
+    except (DecodeError, Refused, Malformed, NotFound):
+        return
+    sent = KIT.parse("control.SolveRequest", asked.SerializeToString())
+    judge_unknown(sent)
+    assert all(name == "" or name.startswith("u1000-") for name in (sent.Ref, sent.Session))
+    settings = sent.FrontendAttrs
+    assert settings["label:io.sockproxy.owner"] == "1000"
+    assert settings["build-arg:BUILDKIT_CACHE_MOUNT_NS"] == settings["hostname"] == "sockproxy-1000"
+    assert all(text.startswith("u1000-") for key, text in settings.items() if key.startswith("local-sessionid:"))
+    assert sent.Frontend in ("", "dockerfile.v0")
+    assert not sent.HasField("Definition")
+    assert not sent.HasField("SourcePolicy")
+    assert not sent.Entitlements
+    assert settings["cmdline"] == "sockproxy"
+    assert settings.get("force-network-mode") != "host"
+
+
+def judge_unknown(message: Any) -> None:
+    """A message without unknown fields is the same without them."""
+    before = message.SerializeToString()
+    message.DiscardUnknownFields()
+    assert message.SerializeToString() == before
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (head, chunks, content, target, message, body, response, policy, compiled)
+    for function in (head, chunks, content, target, message, body, response, policy, compiled, solve)
 }
 
 
