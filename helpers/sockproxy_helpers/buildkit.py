@@ -15,6 +15,7 @@ from .caller import Caller
 from .claims import Claim, Wish
 from .context import Context
 from .daemon import Daemon
+from .engine import bound
 from .errors import Malformed, Unavailable
 from .faults import FAULTS, fault
 from .ledger import Ledger
@@ -147,6 +148,7 @@ class Mediated:
         tags = question.get("tags")
         if not isinstance(tags, list) or len(tags) > MOST or not all(isinstance(tag, str) for tag in tags):
             raise Malformed(f"not at most {MOST} names of images")
+        await bound(daemon, self._context)
         foreign = await images.foreign(self._ledger, daemon, self._context)
         claim = None
         if self._tags and not self._context.flag("sees_all"):

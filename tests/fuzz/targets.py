@@ -166,7 +166,7 @@ def compiled(data: bytes) -> None:
 
 
 def solve(data: bytes) -> None:
-    """A BuildKit solve that passes has no field without a row, names builds and sessions of the caller, and is owned."""
+    """A BuildKit solve that passes has no field without a row, names the caller's builds and sessions, and is owned."""
     facts = Facts(mediated_facts())
     try:
         asked = KIT.parse("control.SolveRequest", data)

@@ -12,6 +12,7 @@ from h2.exceptions import ProtocolError
 
 from tests.integration.test_buildkit import build, dockerfile, folder
 from tests.support.cli import assert_done
+from tests.support.engines import Engines
 from tests.support.grpc import CONTROL, SCHEMA, Ended, Grpc, message
 from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import Connection
@@ -230,3 +231,14 @@ def test_two_build_at_once_from_the_same_folder(proxy28: Proxy, users: Users) ->
     for user in people:
         done = proxy28.docker(user, "run", "--rm", f"at{user.uid}", "cat", "/was", "/is")
         assert done.stdout.splitlines() == ["x", f"sockproxy-{user.uid}"], done
+
+
+def test_an_engine_without_source_policies_builds_for_nobody_with_a_list(
+    engines: Engines, users: Users, start_proxy: Callable[..., Proxy]
+) -> None:
+    rules = "roles:\n  developer: {extends: developer, base_images: ['docker.io/library/busybox:*']}\n"
+    proxy = start_proxy(engines.get("20"), default_policy(users) + rules)
+    done = dockerfile(proxy, users.alice, "FROM busybox\nRUN true\n")
+    assert (done.returncode, "can't be held to base images" in done.stderr) == (1, True), done.stderr[-1000:]
+    proxy.reload(default_policy(users))
+    assert_done(dockerfile(proxy, users.alice, "FROM busybox\nRUN true\n"))
