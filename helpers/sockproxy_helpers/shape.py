@@ -65,6 +65,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "base_images": _is_names,
     "bind_groups": _is_flag,
     "binds": _is_binds,
+    "cache_imports": _is_flag,
     "capabilities": _is_names,
     "build_bridge": _is_flag,
     "cgroup_parent": _is_flag,

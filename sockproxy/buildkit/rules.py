@@ -87,7 +87,15 @@ def source(value: str, request: Request) -> str:
     return value
 
 
-def cache_imports(value: str, request: Request) -> str:
+def cache_from(value: str, request: Request) -> str | None:
+    """Leave out what the cache is to be filled from, where the role may not fill what all share.
+
+    An imported result is kept under its key, and is the result of that step for everybody from then on.
+    """
+    return value if request.context.flag("cache_imports") else None
+
+
+def cache_imports(value: str, request: Request) -> str | None:
     """Judge what the cache is filled from, which is JSON here."""
     path = request.context.path
     try:
@@ -103,7 +111,7 @@ def cache_imports(value: str, request: Request) -> str:
             raise Malformed(f"{path}: no strings")
         request.context.path = path
         built.append({"Type": cache(kind, request), "Attrs": _attributes(f"cache:{kind}", attrs, request)})
-    return json.dumps(built)
+    return cache_from(json.dumps(built), request)
 
 
 def cache(value: str, request: Request) -> str:
@@ -238,7 +246,9 @@ def _attributes(name: str, value: dict[str, str], request: Request) -> dict[str,
             raise request.context.refusal("is not known to this version (allowed: leave it out)")
         if rule == "never":
             raise request.context.refusal("is not served (allowed: leave it out)")
-        built[key] = item if rule == "free" else RULES[rule](item, request)
+        kept = item if rule == "free" else RULES[rule](item, request)
+        if kept is not None:
+            built[key] = kept
     return built
 
 
@@ -259,8 +269,8 @@ ATTRIBUTES = _load()
 RULES: dict[str, Rule] = {
     function.__name__: function
     for function in (
-        own_ref, own_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_imports, cache,
-        cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, ulimit, shm_size, network, scanner,
-        entitlements, returned, own_content, sent_details,
+        own_ref, own_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_from, cache_imports,
+        cache, cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, ulimit, shm_size, network,
+        scanner, entitlements, returned, own_content, sent_details,
     )
 }  # fmt: skip

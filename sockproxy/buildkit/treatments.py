@@ -54,6 +54,8 @@ class Solve(Treatment):
         request = self.request
         if request.pushes or any(entry.Type == "registry" for entry in message.Cache.Exports):
             self._demand("ImagePush")
+        if not request.context.flag("cache_imports"):
+            message.Cache.ClearField("Imports")
         noted = _noted(message.FrontendAttrs)
         noted |= {"ref": message.Ref, "outputs": [output.Type for output in message.Exporters], "push": request.pushes}
         reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
@@ -84,6 +86,8 @@ class Frontend(Treatment):
 
     async def before(self, message: Message) -> None:
         """Have the intent recorded."""
+        if not self.request.context.flag("cache_imports"):
+            message.ClearField("CacheImports")
         _place(message.FrontendOpt, await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt)}))
 
     def answer(self, message: Message) -> Message | None:

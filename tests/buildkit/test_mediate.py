@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -127,6 +128,23 @@ def test_steps_have_no_network_where_the_role_gives_none(asked: dict[str, str], 
         assert around.sent("control.SolveRequest").FrontendAttrs.get("force-network-mode") == asked.get(
             "force-network-mode"
         )
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_who_may_not_fill_the_cache_builds_without(filled: bool) -> None:
+    imports: dict[str, Any] = {"Type": "registry", "Attrs": {"ref": "r.example/a"}}
+    attrs = {"cache-from": "a", "cache-imports": json.dumps([imports])}
+    with mediated(told=facts({"cache_imports": filled})) as around:
+        body = solve(FrontendAttrs=attrs, Cache={"Imports": [imports], "Exports": [{"Type": "inline"}]})
+        assert around.client.call(CONTROL + "Solve", body).status == 0
+        sent = around.sent("control.SolveRequest")
+        assert (len(sent.Cache.Imports), len(sent.Cache.Exports)) == (int(filled), 1)
+        assert [key in sent.FrontendAttrs for key in attrs] == [filled] * 2
+        body = message("gateway.SolveRequest", FrontendOpt=attrs, CacheImports=[imports])
+        assert around.client.call(BRIDGE + "Solve", body).status == 0
+        sent = around.sent("gateway.SolveRequest")
+        assert len(sent.CacheImports) == int(filled)
+        assert [key in sent.FrontendOpt for key in attrs] == [filled] * 2
 
 
 def test_steps_run_in_the_users_cgroup() -> None:

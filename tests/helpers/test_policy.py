@@ -17,6 +17,7 @@ from sockproxy_helpers.policy import Policy
 RULES: dict[str, Any] = {
     "bind_groups": False,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv", "mode": "ro"}],
+    "cache_imports": False,
     "capabilities": ["CHOWN"],
     "build_bridge": False,
     "cgroup_parent": False,

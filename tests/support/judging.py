@@ -15,6 +15,7 @@ KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 STRICTEST: dict[str, object] = {
     "bind_groups": False,
     "binds": [],
+    "cache_imports": False,
     "capabilities": [],
     "build_bridge": False,
     "cgroup_parent": False,
