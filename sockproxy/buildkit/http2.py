@@ -20,7 +20,8 @@ import trio
 from sockproxy.buildkit.stream import PREFIX, Headers, ProtocolError, Reset, Stream
 
 STREAMS = 64  # open at once; buildx needs about four
-HEAD = 65536  # bytes of a head, uncompressed
+HEAD = 65536  # bytes of a client's head, uncompressed
+DAEMONS_HEAD = 1 << 20  # of the daemon's: an error comes in one, with the whole Dockerfile
 WINDOW, CONNECTION_WINDOW = 1 << 20, 64 << 20  # bytes: the latter is no less than all streams' together
 RECEIVE = 65536
 
@@ -45,9 +46,11 @@ class Side:
     async def start(self) -> None:
         """Say hello."""
         codes = h2.settings.SettingCodes
-        values = {codes.INITIAL_WINDOW_SIZE: WINDOW, codes.MAX_HEADER_LIST_SIZE: HEAD}
+        head = DAEMONS_HEAD if self._client else HEAD
+        values = {codes.INITIAL_WINDOW_SIZE: WINDOW, codes.MAX_HEADER_LIST_SIZE: head}
         values |= {codes.ENABLE_PUSH: 0} if self._client else {codes.MAX_CONCURRENT_STREAMS: STREAMS}
         self._h2.local_settings = h2.settings.Settings(client=self._client, initial_values=values)
+        self._h2.decoder.max_header_list_size = head  # else it would hold for settings that are changed later only
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65535)
         await self._flush()

@@ -133,3 +133,10 @@ def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
         assert_done(dockerfile(proxy, user, once, "-t", f"once{user.uid}"))
         found.append(proxy.docker(user, "run", "--rm", f"once{user.uid}", "cat", "/uuid").stdout)
     assert found[0] == found[1] != found[2]
+
+
+def test_an_error_is_shown_with_its_line(proxy: Proxy, users: Users) -> None:
+    text = "FROM busybox\n" + f"# {'x' * 78}\n" * 1000 + "RUN echo why; exit 4\n"
+    done = dockerfile(proxy, users.alice, text)
+    assert (done.returncode, "exit code: 4" in done.stderr) == (1, True), done.stderr[-1000:]
+    assert ">>> RUN echo why; exit 4" in done.stderr, done.stderr[-1000:]
