@@ -30,9 +30,23 @@ class Bind:
         form: "Binds" or "Mounts": where it stood in the request.
         asked: the text or the mount that stood there.
         target: in the container.
+        own_socket: it is the daemon's socket that was asked for; the users' is what they get.
     """
 
-    __slots__ = ("asked", "form", "ids", "made", "recursive", "role", "source", "target", "uid", "user", "writable")
+    __slots__ = (
+        "asked",
+        "form",
+        "ids",
+        "made",
+        "own_socket",
+        "recursive",
+        "role",
+        "source",
+        "target",
+        "uid",
+        "user",
+        "writable",
+    )
 
     def __init__(self, fields: dict[str, object]) -> None:
         """Take the record's fields.
@@ -56,6 +70,7 @@ class Bind:
         self.writable: bool
         self.recursive: bool
         self.made: bool
+        self.own_socket: bool
         self.ids: list[int]
 
     @property
@@ -70,7 +85,7 @@ class Bind:
 
 _KINDS = {
     **dict.fromkeys(("user", "role", "source", "target", "form"), str),
-    **dict.fromkeys(("writable", "recursive", "made"), bool),
+    **dict.fromkeys(("writable", "recursive", "made", "own_socket"), bool),
     "uid": int,
     "ids": list,
 }
@@ -137,8 +152,11 @@ class BindLedger:
 
     def names(self) -> Iterator[tuple[str, float]]:
         """List all names, with when they were written (seconds since the epoch)."""
-        with os.scandir(self._folder) as folders:
-            uids = [entry.name for entry in folders if entry.name.isdecimal()]
+        try:
+            with os.scandir(self._folder) as folders:
+                uids = [entry.name for entry in folders if entry.name.isdecimal()]
+        except FileNotFoundError:
+            return
         for uid in uids:
             yield from self._names(uid)
 

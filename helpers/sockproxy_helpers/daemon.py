@@ -122,6 +122,31 @@ class Daemon:
             raise Unavailable("the Docker daemon broke off its answer")
         return response.status, body
 
+    async def follow(self, target: str) -> None:
+        """Ask for something that the daemon goes on telling; each piece of it makes the socket readable.
+
+        Raises:
+            Unavailable: no daemon.
+        """
+        await self.send(request_head("GET", target, 0, []))
+
+    def take(self) -> bytes:
+        """Take what has come.
+
+        Raises:
+            Unavailable: nothing more will.
+        """
+        assert self.sock is not None
+        taken = b""
+        try:
+            while data := self.sock.recv(RECEIVE):
+                taken += data
+        except BlockingIOError:
+            return taken
+        except OSError:
+            pass
+        raise Unavailable("the Docker daemon closed the connection")
+
     async def _receive(self, sock: socket.socket) -> bytes:
         while True:
             try:

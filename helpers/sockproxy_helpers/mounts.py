@@ -12,7 +12,7 @@ from . import bounds
 from .context import Context
 from .errors import Malformed
 from .operations import NAME
-from .places import allowed, join, places
+from .places import DAEMON_SOCKETS, allowed, join, places
 from .rules import clean, only
 from .strict import show
 
@@ -38,7 +38,7 @@ def _place(source: str, writable: bool, ctx: Context, at: str) -> str:
     if not source.startswith("/") or _ODD.search(source):
         raise Malformed(f"{ctx.path}{at}: {show(source)} is not an absolute path")
     known = places(ctx.rule("binds"), ctx.caller.home)
-    if allowed(parts, writable, known):
+    if allowed(parts, writable, known) or (join(parts) in DAEMON_SOCKETS and not ctx.flag("plain_binds")):
         return join(parts)
     instead = ", ".join(f"{join(path)} {mode}" for path, mode in known) or "no host paths, named volumes"
     mode = "rw" if writable else "ro"

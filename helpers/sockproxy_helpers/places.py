@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The daemon's own socket, as people name it: a bind of it is a bind of the users' (see `stage.own_socket`).
+DAEMON_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
 Place = tuple[list[str], str]  # the parts of a path, and "rw" or "ro"
 
 

@@ -14,6 +14,7 @@ from .daemon import Daemon
 from .errors import Refused
 from .loop import IN, Loop
 from .serve import Helper
+from .sweep import Sweeper
 
 PLACING = ("lifecycle", "filesystem")  # who has the daemon start something: containers, steps of builds
 KEEPER = "lifecycle"  # who keeps the cgroups up to date
@@ -33,6 +34,8 @@ def main(scope: str) -> None:
     loop.spawn(_adopt(loop, helper))
     loop.spawn(_obey(loop, helper, activation.catch_signals()))
     loop.spawn(activation.say_alive(loop))
+    if binds:
+        loop.spawn(Sweeper(loop, dict(os.environ)).run())
     activation.notify("READY=1")
     loop.run()
     helper.recorder.flush()

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import time
 
 from . import wire, worker
 from .bindledger import Bind, BindLedger
@@ -16,6 +17,7 @@ from .plugin import Connection, Message
 from .policy import Policy
 from .worker import Reply, Worker
 
+YOUNG = 30.0  # seconds in which the daemon starts a container with what was attached for it
 _MOUNT = re.compile(r"[0-9a-f]{1,64}")  # the daemon's number of a mount
 
 
@@ -37,6 +39,7 @@ class Resolver:
         self._attacher = environment["SOCKPROXY_ATTACHER"]
         self._worker = Worker(loop)
         self._stages: dict[str, list[str]] = {}  # of what the daemon has mounted: "NAME.ID"
+        self._since: dict[str, float] = {}  # when a stage was attached
         self._known = False
         self.reload()
 
@@ -94,6 +97,7 @@ class Resolver:
             return {"Err": f"sockproxy: {reply['message']}"}
         connection.seen = True
         self._stages.setdefault(f"{name}.{mount}", []).append(stage)
+        self._since[stage] = time.monotonic()
         return {"Mountpoint": reply["path"]}
 
     async def _unmount(self, name: str, mount: str) -> Message:
@@ -105,6 +109,7 @@ class Resolver:
         return {}
 
     async def _detach(self, stage: str) -> None:
+        self._since.pop(stage, None)
         key = stage.rpartition(".")[0]
         stages = self._stages.get(key, [])
         if stage in stages:
@@ -149,8 +154,8 @@ class Resolver:
             self._loop.close(sock)
 
     async def _reply(self, header: dict[str, object]) -> Reply:
-        if "unused" in header:
-            return await self._end_unused(header["unused"])
+        if "running" in header:
+            return await self._end_all_but(header["running"])
         try:
             fields = header.get("check")
             bind = Bind(fields if isinstance(fields, dict) else {})
@@ -161,10 +166,10 @@ class Resolver:
             return worker.fault(error)
         return await self._worker.run(bind.uid, lambda: worker.check(bind, rules))
 
-    async def _end_unused(self, names: object) -> Reply:
+    async def _end_all_but(self, names: object) -> Reply:
         await self._find_stages()
-        unused = set(names) if isinstance(names, list) else set()
-        for stages in list(self._stages.values()):
-            for stage in [stage for stage in stages if stage.partition(".")[0] in unused]:
+        running, before = set(names) if isinstance(names, list) else set(), time.monotonic() - YOUNG
+        for stage in [stage for stages in self._stages.values() for stage in stages]:
+            if stage.partition(".")[0] not in running and self._since.get(stage, 0.0) < before:
                 await self._detach(stage)
         return {}

@@ -29,6 +29,7 @@ from .policy import Policy
 from .record import Recorder
 from .redact import Redaction
 from .shares import Shares
+from .shown import Shown
 from .staging import Stager
 from .statement import Statement
 from .tunnel import Gone
@@ -48,8 +49,7 @@ class Helper:
         Args:
             scope: lifecycle, network or filesystem.
             cgroups: below which users have theirs.
-            environment: SOCKPROXY_POLICY, SOCKPROXY_DOCKER_SOCKET, SOCKPROXY_LISTEN, SOCKPROXY_RUNTIME,
-                SOCKPROXY_STATE; for binds SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_PLUGIN.
+            environment: what the process table gives to a helper (sockproxy/supervise/table.py).
         """
         self.scope, self.loop = scope, loop
         self._environment = environment
@@ -57,6 +57,7 @@ class Helper:
         self._listen_path = environment["SOCKPROXY_LISTEN"]
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self.shares = Shares(cgroups)
+        self._shown = Shown(environment)
         stager = Stager(loop, environment) if scope == "filesystem" else None
         self._approval = approve.Approval(scope, loop, environment, self.shares, stager)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
@@ -151,19 +152,18 @@ class Helper:
         except FAULTS as error:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
-        exchange.cut = cut.of(who, decision, call.operation.name, self._approval.ledger)
+        operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
+        exchange.cut = cut.of(who, decision, operation, ledger) or self._shown.of(decision, operation)
         exchange.lingers, exchange.judge = approved.claim is not None, approved.judge
-        if call.operation.name == "Grpc":
-            runtime, said = self._environment["SOCKPROXY_RUNTIME"], statement.said
-            exchange.mediated = Mediated(
-                self.loop, runtime, self.recorder, self._approval.ledger, self._approval.tags, self.shares, who,
-                decision, self.policy, said,
-            )  # fmt: skip
+        if operation == "Grpc":
+            runtime = self._environment["SOCKPROXY_RUNTIME"]
+            given = runtime, self.recorder, ledger, tags, self.shares, who, decision, self.policy, statement.said
+            exchange.mediated = Mediated(self.loop, *given)
         try:
             return await self._exchange(exchange, approved.query, approved.body, statement)
         finally:
-            if self._approval.tags:
-                self._approval.tags.release(approved.claim, exchange.lingering)
+            if tags:
+                tags.release(approved.claim, exchange.lingering)
 
     async def _exchange(
         self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement

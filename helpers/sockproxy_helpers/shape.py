@@ -83,7 +83,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "security_options": _is_flag,
     "sees_all": _is_flag,
     "sysctls": _is_names,
-    "totals": _is_map({**_RESOURCES, "networks": _is_count, "volumes": _is_count, "ports": _is_count}),
+    "totals": _is_map({**_RESOURCES, **dict.fromkeys(("networks", "volumes", "ports", "binds"), _is_count)}),
     "ulimits": _is_bounds,
     "unmapped_binds": _is_flag,
     "unmodelled": _is_flag,

@@ -114,6 +114,20 @@ def _words(error: OSError, bind: Bind) -> Refused | Malformed:
     return Refused(bind.field, f"{bind.user} cannot open {bind.source}: {error.strerror}")
 
 
+def own_socket(path: str) -> int:
+    """Make the mount of the users' socket, for a container that asked for the daemon's.
+
+    Who connects there is told from all others by the container that it runs in (see `origin`). Read-only, so that root
+    in the container can't change the owner or mode of the one file that all users share; connecting needs no more.
+    """
+    fd = kernel.openat2(kernel.AT_FDCWD, path, os.O_PATH | os.O_NOFOLLOW, kernel.RESOLVE_NO_MAGICLINKS)
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+    tree = kernel.clone_tree(fd, False)
+    kernel.set_attributes(tree, kernel.RDONLY | kernel.NOSUID | kernel.NODEV | kernel.NOEXEC, False)
+    return tree
+
+
 def clone(fd: int, bind: Bind, userns: int, unmapped: bool) -> int:
     """Make the mount.
 

@@ -18,8 +18,10 @@ from .errors import Malformed, Refused, Unavailable
 from .loop import IN, Loop
 from .objects import parse
 from .operations import quote
+from .places import DAEMON_SOCKETS
 
 Part = dict[str, object]
+_UNDOING = frozenset(("ALL", "MKNOD", "SYS_ADMIN", "SYS_RAWIO", "DAC_READ_SEARCH", "SYS_MODULE", "BPF"))
 _PRIVATE = ("", "private", "rprivate")
 _OPEN_MODES = ("shared", "rshared", "slave", "rslave", "z", "Z")
 _USER = re.compile(r"(0|[1-9][0-9]{0,8})(?::(0|[1-9][0-9]{0,8}))?")
@@ -58,6 +60,8 @@ class Stager:
         ids = _ids(user or await _user_of(daemon, image))
         asked: list[tuple[int | None, Bind]] = [(None, _of_text(text, ctx, ids)) for text in paths]
         asked += [(at, _of_mount(mount, ctx, ids)) for at, mount in enumerate(mounts) if mount.get("Type") == "bind"]
+        refuse_undone(ctx)
+        self._count(len(asked), ctx)
         for _, bind in asked:
             await self._check(bind, ctx)
         for at, bind in asked:
@@ -71,6 +75,14 @@ class Stager:
                 mounts[at] = mount
         rest = {"Binds": [text for text in binds if text not in paths], "Mounts": mounts}
         part["HostConfig"] = {**host, **rest} if rest["Binds"] else {**_without(host, "Binds"), "Mounts": mounts}
+
+    def _count(self, more: int, ctx: Context) -> None:
+        """Keep a user's binds within the role's total, those of stopped containers counted."""
+        most, have = ctx.number("totals", "binds"), self._ledger.count(ctx.caller.uid)
+        if most is not None and have + more > most:
+            ctx.path = "HostConfig"
+            why = f"may have {most} binds, and you have {have}: remove a container that has some (docker ps -a)"
+            raise ctx.refusal(why, "totals")
 
     async def _check(self, bind: Bind, ctx: Context) -> None:
         """Have the binds helper try it."""
@@ -94,6 +106,15 @@ class Stager:
 
 def _without(host: Part, key: str) -> Part:
     return {name: value for name, value in host.items() if name != key}
+
+
+def refuse_undone(ctx: Context) -> None:
+    """Refuse a bind to who could take its safety away: make devices on the disk, mount it anew, open past it."""
+    undone = sorted(_UNDOING & set(ctx.names("capabilities"))) + ["privileged mode"] * ctx.flag("privileged")
+    if undone:
+        ctx.path = "HostConfig"
+        why = f"may have {', '.join(undone)}, which undoes what makes binds safe (allowed: neither, or plain_binds)"
+        raise ctx.refusal(why, "plain_binds")
 
 
 async def _user_of(daemon: Daemon, image: str) -> str:
@@ -135,5 +156,6 @@ def _refuse(word: str, ctx: Context) -> None:
 
 
 def _bind(ctx: Context, form: str, asked: object, source: str, target: str, ids: list[int], **flags: bool) -> Bind:
+    flags["own_socket"] = source in DAEMON_SOCKETS
     who = {"uid": ctx.caller.uid, "user": ctx.caller.user, "role": ctx.role}
     return Bind({**who, **flags, "form": form, "asked": asked, "source": source, "target": target, "ids": ids})

@@ -160,6 +160,8 @@ def ask(channel: socket.socket, request: Reply, fds: list[int]) -> Reply:
 
 def _clone(bind: Bind, rules: dict[str, Rule]) -> int:
     account = _account(bind)
+    if bind.own_socket:
+        return stage.own_socket(os.environ["SOCKPROXY_LISTEN"])
     owner = stage.Owner(bind.user, bind.uid, account.pw_gid)
     same = owner.groups if rules["bind_groups"][0] is True else []
     uids, gids = (idmap.subordinate(path, bind.user, bind.uid) for path in ("/etc/subuid", "/etc/subgid"))

@@ -61,7 +61,7 @@ _resources: dict[str, Parser] = {
 }
 _count = unlimited(integer(0, 1_000_000))
 _limits = entries({**_resources, "containers": _count, "logs": unlimited(size(LEAST_LOGS))})
-_totals = entries({**_resources, "networks": _count, "volumes": _count, "ports": _count})
+_totals = entries({**_resources, "networks": _count, "volumes": _count, "ports": _count, "binds": _count})
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
 
@@ -104,9 +104,17 @@ RULES = {
         Rule(
             "totals",
             _totals,
-            {"memory": LEAST_MEMORY, "cpus": LEAST_CPUS, "pids": 1, "networks": 0, "volumes": 0, "ports": 0},
+            {
+                "memory": LEAST_MEMORY,
+                "cpus": LEAST_CPUS,
+                "pids": 1,
+                "networks": 0,
+                "volumes": 0,
+                "ports": 0,
+                "binds": 0,
+            },
             "use up to {memory} memory, {cpus} cpus and {pids} pids in all containers and build steps together, and "
-            "have {networks} networks, {volumes} volumes and {ports} published ports",
+            "have {networks} networks, {volumes} volumes, {ports} published ports and {binds} binds",
         ),
         Rule(
             "ports",

@@ -171,6 +171,7 @@ def _binds(settings: Settings, helper: tuple[str, ...]) -> list[Row]:
         "SOCKPROXY_POLICY": settings.policy,
         "SOCKPROXY_BINDS": settings.binds,
         "SOCKPROXY_ATTACHER": attach.path,
+        "SOCKPROXY_LISTEN": settings.listen,
     }
     abilities = ("setuid", "setgid", "setfcap", "sys_admin")
     return [

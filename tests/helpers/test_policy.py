@@ -28,7 +28,7 @@ RULES: dict[str, Any] = {
     "default_bridge": False,
     "host_namespaces": [],
     "limits": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "containers": 0, "logs": 1 << 20},
-    "totals": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "networks": 0, "volumes": 1, "ports": None},
+    "totals": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "networks": 0, "volumes": 1, "ports": None, "binds": 0},
     "ulimits": {"core": None, "nofile": 0},
     "no_new_privileges": True,
     "plain_binds": False,

@@ -5,15 +5,19 @@ Each hole is shown on the bare engine first. `folder` is a shared mount, as `/` 
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import assert_done, assert_refused
-from tests.support.proxy import Proxy, eventually
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.users import User, Users
 
 pytestmark = pytest.mark.daemon
@@ -148,3 +152,118 @@ def test_binds_are_in_no_list_of_volumes(proxy: Proxy, users: Users, home: Path)
     for user in (users.alice, users.root):
         assert "sockproxy" not in assert_done(proxy.run(user, ["docker", "volume", "ls", "-q"]))
     assert "sockproxy" not in proxy.engine.docker("volume", "ls", "-q").stdout
+
+
+def test_inspect_and_ps_show_what_was_asked_for(proxy: Proxy, users: Users, home: Path) -> None:
+    alice, mounts = users.alice, "{{json .Mounts}}\n{{json .HostConfig.Binds}}\n{{json .HostConfig.Mounts}}"
+    create = ["create", "--name", "shown", "-v", f"{home}:/a:ro", "--mount", f"type=bind,src={home},dst=/b", "busybox"]
+    proxy.engine.docker(*create)
+    bare = proxy.engine.docker("inspect", "-f", mounts, "shown").stdout.splitlines()
+    listed = proxy.engine.docker("ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}").stdout
+    proxy.engine.docker("rm", "shown")
+    assert_done(proxy.run(alice, ["docker", *create]))
+    for user in (alice, users.root):
+        found = assert_done(proxy.run(user, ["docker", "inspect", "-f", mounts, "shown"])).splitlines()
+        order = [sorted(json.loads(text) or [], key=str) for text in found]
+        assert order == [sorted(json.loads(text) or [], key=str) for text in bare]
+    ps = ["docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}"]
+    assert assert_done(proxy.run(alice, ps)) == listed
+
+
+def test_records_go_with_their_containers(proxy: Proxy, users: Users, home: Path) -> None:
+    """The sweep leaves young records alone, of whatever container; here they are made old."""
+    for name in ("kept", "gone"):
+        assert_done(proxy.run(users.alice, ["docker", "create", "--name", name, "-v", f"{home}:/h", "busybox"]))
+    for path in records(proxy, users.alice):
+        os.utime(path, (1, 1))
+    assert_done(proxy.run(users.alice, ["docker", "rm", "gone"]))
+    eventually(lambda: len(records(proxy, users.alice)) == 1, "one record")
+    assert_done(proxy.run(users.alice, ["docker", "start", "kept"]))
+    assert_done(proxy.run(users.alice, ["docker", "rm", "-f", "kept"]))
+    eventually(lambda: records(proxy, users.alice) == [], "no record")
+
+
+def records(proxy: Proxy, user: User) -> list[Path]:
+    return list((proxy.folder / "state" / "binds" / str(user.uid)).glob("sockproxy-*"))
+
+
+def test_the_daemons_socket_is_the_users_own_in_a_container(
+    engine: Engine, start_proxy: Callable[..., Proxy], users: Users
+) -> None:
+    places = ", ".join(f"{{path: {path}, mode: ro}}" for path in ("/usr", "/lib", "/lib64"))
+    role = f"roles: {{developer: {{extends: developer, binds: [{places}]}}}}\n"
+    proxy = start_proxy(engine, policy=default_policy(users) + role)
+    libraries = [option for path in ("/usr", "/lib", "/lib64") for option in ("-v", f"{path}:{path}:ro")]
+    sock = "/var/run/docker.sock"
+    curl = ["/usr/bin/curl", "-s", "--unix-socket", sock, "http://d/containers/json?all=1"]
+    proxy.engine.docker("create", "--name", "roots", "busybox")
+    for user in (users.alice, users.bob):
+        command = ["docker", "run", "--name", f"{user.name}s", *libraries, "-v", f"{sock}:{sock}", "busybox", *curl]
+        seen = json.loads(assert_done(proxy.run(user, command)))
+        assert [one["Names"] for one in seen] == [[f"/{user.name}s"]]
+    before = proxy.listen.stat()
+    script = f"chmod 777 {sock}; chown 1 {sock}; rm -f {sock}; ls -ln {sock}"
+    proxy.run(users.alice, ["docker", "run", "--rm", "-v", f"{sock}:{sock}", "busybox", "sh", "-c", script])
+    after = proxy.listen.stat()
+    assert (before.st_ino, before.st_mode, before.st_uid) == (after.st_ino, after.st_mode, after.st_uid)
+
+
+SWAPS = 100_000
+SWAP = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+done = 0
+print("begins", flush=True)
+while True:
+    for _ in range(1000):
+        libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2)
+    done += 1000
+    with open(sys.argv[3], "w") as file:
+        file.write(str(done))
+"""
+
+
+def test_no_swap_of_the_source_wins(proxy: Proxy, users: Users, home: Path) -> None:
+    """A folder and a link to what is root's change places all the time: on the bare engine the link wins sometimes."""
+    alice, secret, counter = users.alice, proxy.folder / "secret", users.alice.home / "swaps"
+    secret.mkdir(mode=0o700, exist_ok=True)
+    (secret / "shadow").write_text("secret")
+    (home / "a").mkdir()
+    (home / "b").symlink_to(secret)
+    counter.write_text("0")
+    for path in (home / "a", counter):
+        os.chown(path, alice.uid, alice.gid)
+    racer = proxy.start(
+        alice, [sys.executable, "-I", "-c", SWAP, f"{home}/a", f"{home}/b", str(counter)], stdout=subprocess.PIPE
+    )
+    try:
+        assert racer.stdout
+        racer.stdout.readline()
+        show = ["run", "--rm", "-v", f"{home}/a:/h", "busybox", "cat", "/h/shadow"]
+        bare = [proxy.engine.docker(*show, check=False).stdout for _ in range(8)]
+        assert "secret" in bare
+        begun, starts = int(counter.read_text() or "0"), 0
+        while starts < 12 or int(counter.read_text() or "0") - begun < SWAPS:
+            found = proxy.run(alice, ["docker", *show])
+            assert found.stdout == ""
+            starts += 1
+    finally:
+        racer.kill()
+        racer.communicate()
+        counter.unlink()
+
+
+def test_ownership_of_those_who_change_user_at_their_start(proxy: Proxy, users: Users, home: Path) -> None:
+    """As images of databases do: root gives the folder to another user, and becomes that user."""
+    alice = users.alice
+    fields = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
+    first = next(int(first) for name, first, _ in fields if name == alice.name)
+    run(proxy, alice, "-v", f"{home}:/h", "busybox", "sh", "-c", "chown 999 /h && touch /h/own")
+    assert (owner(home)[0], owner(home / "own")[0]) == (first + 999, alice.uid)
+    assert run(proxy, alice, "-v", f"{home}:/h:ro", "busybox", "stat", "-c", "%u", "/h").strip() == "999"
+    run(proxy, alice, "-v", f"{home}:/h", "busybox", "chown", "0", "/h")
+    seen = run(
+        proxy, alice, "-u", "1000:1000", "-v", f"{home}:/h", "busybox", "sh", "-c", "touch /h/as; stat -c %u:%g /h/as"
+    )
+    assert seen.strip() == "1000:1000"
+    assert owner(home / "as") == (alice.uid, alice.gid)

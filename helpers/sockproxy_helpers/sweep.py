@@ -1,0 +1,104 @@
+"""Forget binds whose containers are gone, and end what is attached for containers that do not run.
+
+The daemon says when a container ends or goes, and at each new connection to it everything is looked at once: it may
+have been killed, and have said nothing. A bind that is forgotten too early is refused, not made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+
+from . import wire
+from .bindledger import BindLedger, owner
+from .daemon import Daemon
+from .errors import Unavailable
+from .loop import IN, Loop
+from .objects import parse
+from .operations import quote
+
+YOUNG = 30.0  # seconds in which a container is created for a bind; the daemon itself forgets no volume that is in use
+RETRY, TOGETHER = 2.0, 0.5  # seconds until the daemon is asked again; in which events are one
+_FILTERS = quote(json.dumps({"type": ["container", "volume"], "event": ["create", "die", "destroy"]}))
+_NAME = re.compile(rb"sockproxy-[0-9]{1,10}-[0-9a-f]{32}")
+_RUNNING = ("running", "paused", "restarting")
+
+
+class Sweeper:
+    """Keep the records of binds to those of containers that there are.
+
+    Args:
+        environment: SOCKPROXY_BINDS, SOCKPROXY_BINDS_SOCKET, SOCKPROXY_DOCKER_SOCKET.
+    """
+
+    def __init__(self, loop: Loop, environment: dict[str, str]) -> None:
+        self._loop, self._docker = loop, environment["SOCKPROXY_DOCKER_SOCKET"]
+        self._made: set[str] = set()  # what the daemon has told of: its container is made, or has been
+        self._ledger, self._checks = BindLedger(environment["SOCKPROXY_BINDS"]), environment["SOCKPROXY_BINDS_SOCKET"]
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            events, daemon = Daemon(self._loop, self._docker), Daemon(self._loop, self._docker)
+            try:
+                await events.follow(f"/events?filters={_FILTERS}")
+                await self._follow(events, daemon)
+            except Unavailable:
+                pass
+            finally:
+                events.close()
+                daemon.close()
+            await self._loop.wait({}, RETRY)
+
+    async def _follow(self, events: Daemon, daemon: Daemon) -> None:
+        await self.sweep(daemon)
+        again = True  # what is too young to be judged now is not by then
+        while True:
+            assert events.sock is not None
+            ready = await self._loop.wait({events.sock.fileno(): IN}, YOUNG if again else None)
+            if ready:
+                told = events.take()
+                await self._loop.wait({}, TOGETHER)
+                self._made |= {name.decode() for name in _NAME.findall(told + events.take())}
+            again = await self.sweep(daemon) or bool(ready)
+
+    async def sweep(self, daemon: Daemon) -> bool:
+        """Look at everything; tell whether something was too young to be judged.
+
+        Raises:
+            Unavailable: the daemon does not answer.
+        """
+        names = dict(self._ledger.names())
+        if not names:
+            self._end_all_but([])
+            return False
+        status, containers = parse(*await daemon.request("GET", "/containers/json?all=1"))
+        if status != 200 or not isinstance(containers, list):
+            raise Unavailable("the Docker daemon lists no containers")
+        used, running = set(), set()
+        for container in containers:
+            found = {str(mount.get("Name")) for mount in container.get("Mounts") or []}
+            used |= found
+            running |= found if container.get("State") in _RUNNING else set()
+        self._made &= names.keys()
+        young = {name for name, written in names.items() if time.time() - written < YOUNG} - self._made
+        for name in names.keys() - used - young:
+            await self._forget(daemon, name)
+        self._end_all_but(sorted(name for name in running if owner(name) is not None))
+        return bool(young - used)
+
+    async def _forget(self, daemon: Daemon, name: str) -> None:
+        status, _ = await daemon.request("DELETE", f"/volumes/{quote(name)}?force=1")
+        if status in (204, 404):
+            self._ledger.remove(name)
+
+    def _end_all_but(self, running: list[str]) -> None:
+        """Have the stages of containers that do not run ended; who is not there now will be told again."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as channel:
+            try:
+                channel.connect(self._checks)
+                wire.send(channel, wire.pack({"running": running}), [])
+            except OSError:
+                pass
