@@ -29,12 +29,18 @@ class Judge:
     Attributes:
         wanted: names of members.
         run: gives the members to add at the archive's end.
+        member: judges each member by its kind and name, before it is passed on.
     """
 
-    __slots__ = ("run", "wanted")
+    __slots__ = ("member", "run", "wanted")
 
-    def __init__(self, wanted: tuple[str, ...], run: Callable[[Scan], Coroutine[Wait, Want, bytes]]) -> None:
-        self.wanted, self.run = wanted, run
+    def __init__(
+        self,
+        wanted: tuple[str, ...],
+        run: Callable[[Scan], Coroutine[Wait, Want, bytes]],
+        member: Callable[[bytes, str], None] | None = None,
+    ) -> None:
+        self.wanted, self.run, self.member = wanted, run, member
 
 
 class Scanned(Flow):

@@ -9,6 +9,7 @@ Names may be read differently without harm: of several members of one name the l
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .errors import Malformed
 from .rules import clean
@@ -34,8 +35,14 @@ class Scan:
     empty while `_left`, the bytes that the present member still has, padding included, is not 0.
     """
 
-    def __init__(self, wanted: tuple[str, ...]) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: tuple[str, ...], member: Callable[[bytes, str], None] | None = None) -> None:
+        """Begin.
+
+        Args:
+            wanted: names of members to keep.
+            member: told of the kind and name of each member before it is passed on; raises what ends the upload.
+        """
+        self._wanted, self._member = wanted, member
         self.found: dict[str, Member] = {}
         self.ended = False
         self._block = bytearray()
@@ -116,6 +123,8 @@ class Scan:
         elif self._kind not in _FILES + _EMPTY:
             raise Malformed(f"{_show(name)} in the archive is of a kind that is not taken (sparse files, for one)")
         else:
+            if self._member:
+                self._member(self._kind, _show(name))
             self._name = "/".join(clean(name.decode("utf-8", "surrogateescape")))
             wanted = self._name in self._wanted and self._kind in _FILES
             if wanted and (size > LARGEST or self._extended >= 0):

@@ -45,7 +45,9 @@ class Transfer:
                 self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             if self.judge:
                 length = call.upload if isinstance(call.upload, int) else None
-                self._upload = Scanned(self._client, daemon, call.early, length, Scan(self.judge.wanted))
+                self._upload = Scanned(
+                    self._client, daemon, call.early, length, Scan(self.judge.wanted, self.judge.member)
+                )
             elif isinstance(call.upload, int):
                 self._upload = Raw(self._client, daemon, call.early, call.upload)
             else:

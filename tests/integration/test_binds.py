@@ -5,16 +5,20 @@ Each hole is shown on the bare engine first. `folder` is a shared mount, as `/` 
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.belongings import Person, Root
 from tests.support.cli import assert_done, assert_refused
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
@@ -267,3 +271,53 @@ def test_ownership_of_those_who_change_user_at_their_start(proxy: Proxy, users: 
     )
     assert seen.strip() == "1000:1000"
     assert owner(home / "as") == (alice.uid, alice.gid)
+
+
+def special(kind: bytes, name: str = "disk", **more: object) -> bytes:
+    """Pack a file, and then one of a special kind."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        first = tarfile.TarInfo("first")
+        first.size = 3
+        archive.addfile(first, io.BytesIO(b"one"))
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.mode, entry.devmajor, entry.devminor = kind, 0o666, 7, 0
+        for key, value in more.items():
+            setattr(entry, key, value)
+        archive.addfile(entry)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [tarfile.BLKTYPE, tarfile.CHRTYPE])
+def test_devices_do_not_come_with_an_archive(proxy: Proxy, users: Users, home: Path, kind: bytes, packed: bool) -> None:
+    """The daemon itself unpacks, as root with all its capabilities, through the bind of a container."""
+    person, root = Person(proxy, users.alice), Root(proxy, users.root)
+    made = person.create(HostConfig={"Binds": [f"{home}:/h"]})
+    upload = special(kind) if not packed else gzip.compress(special(kind, "h/disk"))
+    target = f"/containers/{made}/archive?path={'/' if packed else '/h'}"
+    assert root.ask("PUT", target, upload).status == 200
+    found = (home / "disk").lstat()
+    assert stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode)
+    (home / "disk").unlink()
+    answer = person.ask("PUT", target, upload)
+    assert (answer.status, (home / "disk").exists()) == (403, False)
+    assert "may not copy the device" in answer.message
+
+
+def test_what_an_archive_makes_in_a_bind_is_its_owners(proxy: Proxy, users: Users, home: Path) -> None:
+    """Also with other people's IDs, setuid bits and file capabilities in it; links stay in the container."""
+    person, alice = Person(proxy, users.alice), users.alice
+    made = person.create(HostConfig={"Binds": [f"{home}:/h"]})
+    capability = {"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\udc80" + "\x00" * 15}
+    upload = special(tarfile.REGTYPE, "root", mode=0o6755, pax_headers=capability)
+    answer = person.ask("PUT", f"/containers/{made}/archive?path=/h", upload)
+    assert answer.status == 200, answer.body
+    found = (home / "root").lstat()
+    assert (found.st_uid, found.st_gid) == (alice.uid, alice.gid)
+    assert os.getxattr(home / "root", "security.capability")[-4:] != b"\0\0\0\0"  # of root in alice's map, so of nobody
+    secret = proxy.folder / "out-of-reach"
+    upload = special(tarfile.SYMTYPE, "out", linkname=str(secret))
+    assert person.ask("PUT", f"/containers/{made}/archive?path=/h", upload).status == 200
+    person.ask("PUT", f"/containers/{made}/archive?path=/h/out", special(tarfile.FIFOTYPE, "pipe"))
+    assert not secret.exists()
