@@ -23,6 +23,7 @@ from sockproxy.supervise.table import Endpoint, Row, Settings
 from sockproxy_helpers import cgroupfs
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
+_CAPABILITIES = {"setgid": 6, "setuid": 7, "sys_admin": 21, "setfcap": 31}  # linux/capability.h
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
 LONGEST = 107  # bytes of a socket's path (unix(7))
 
@@ -135,6 +136,20 @@ def _parents(path: str, public: bool = True) -> None:
             break
         folder = os.path.dirname(folder)
     os.makedirs(parent, exist_ok=True)
+
+
+def startable(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Leave out the processes whose capabilities this one does not have, in a container perhaps: so there are no binds.
+
+    Without them, whoever asks for a bind is refused; all else works.
+    """
+    with open("/proc/self/status") as file:
+        held = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    missing = {row.name for row in rows if any(not held >> _CAPABILITIES[name] & 1 for name in row.capabilities)}
+    if missing:
+        say(f"warning: no capability for {', '.join(sorted(missing))}: binds of the host's folders are refused")
+        return tuple(row for row in rows if not row.capabilities)
+    return rows
 
 
 def lock(folder: str) -> int:

@@ -42,7 +42,7 @@ def main(options: argparse.Namespace, rows_of: Callable[[Settings], tuple[Row, .
         while (fd := os.open(os.devnull, os.O_RDWR)) < 3:  # whoever started us may have closed these
             pass
         os.close(fd)
-        return trio.run(_prepare(settings, rows_of(settings)).run)
+        return trio.run(_prepare(settings, host.startable(rows_of(settings))).run)
     except (UpError, ConfigError, OSError) as error:
         say(str(error))
         return USAGE_ERROR

@@ -393,3 +393,15 @@ def test_standard_streams_may_be_closed(settings: Settings, daemon: None) -> Non
         assert ask(settings) == (200, b"[]")
         process.terminate()
         assert process.wait(BOUND) == 0
+
+
+def test_without_the_capability_to_mount_all_else_works(settings: Settings) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings._asdict().items() if value]
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-I", "-m", "sockproxy", "up", *options]
+    running = Running([str(word) for word in command])
+    try:
+        assert running.ready() == f"ready DOCKER_HOST=unix://{settings.listen}"
+        assert len(running.children()) == len(NAMES) - 2
+        running.wait_for("no capability for attacher, binds: binds of the host's folders are refused")
+    finally:
+        running.close()
