@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from sockproxy_helpers.redact import FIELDS, ITEMS, TEXT, Redaction
 
 SALT = b"salt" * 8
+CORPUS = Path(__file__).parents[1] / "corpus"
 
 
 @pytest.fixture
@@ -105,3 +109,41 @@ def test_floods_stay_small(redaction):
     assert len(redaction.show("Labels", {str(number): "" for number in range(1000)})) == ITEMS + 1
     many = {str(number): number + 1 for number in range(1000)}
     assert len(changes(redaction, many, {})) == FIELDS
+
+
+SECRET_FIELDS = ("Env", "Labels", "buildargs", "labels", "changes", "comment", "author", "password", "auth", "Data")
+SECRET_FIELDS += ("identitytoken", "registrytoken", "DriverOpts", "Options", "filters", "cachefrom", "remote")
+
+
+def plant(value, planted, secret=False):
+    """Put a secret in the place of each text that may hold one, and behind the program's name of each command."""
+    if isinstance(value, dict):
+        return {
+            key: plant(item, planted, secret or key in SECRET_FIELDS or (key == "Config" and isinstance(item, dict)))
+            if key not in ("Cmd", "Test", "Entrypoint") or not isinstance(item, list)
+            else [*item[:1], *plant(item[1:], planted, True)]
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [plant(item, planted, secret) for item in value]
+    if secret and isinstance(value, str):
+        planted.append(f"s3cret{len(planted)}x")
+        name, equals, _ = value.partition("=")
+        return f"{name}={planted[-1]}" if equals and name.isidentifier() else planted[-1]
+    return value
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_secret_of_what_real_clients_send_is_told(path):
+    count = 0
+    for request in json.loads(path.read_text()):
+        planted, found = [], []
+        body = plant(request["body"], planted)
+        query = plant(dict(request["query"]), planted)
+        redaction = Redaction(SALT, "program")
+        told = [redaction.show("", body), {key: redaction.show(f"?{key}", text) for key, text in query.items()}]
+        redaction.changes("", body or {}, {}, found)
+        assert not [secret for secret in planted if secret in json.dumps([told, found])], request["operation"]
+        assert "s3cret" not in redaction.scrub(f"the daemon quotes {' '.join(planted[:50])}")
+        count += len(planted)
+    assert count > 5

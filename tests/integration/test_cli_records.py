@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import subprocess
 import sys
@@ -78,6 +79,25 @@ def test_a_story_is_told_from_the_command_line(proxy: Proxy, users: Users) -> No
     reads = [one for one in proxy.records() if one["ev"] == "read"]
     assert str(reads[-1]["what"]).startswith(f"show {request}")
     assert reads[-1]["peer"]["uid"] == 0  # type: ignore[index]
+
+
+def test_auditors_read_without_being_root_and_others_do_not(proxy: Proxy, users: Users) -> None:
+    """Who is in the group `sockproxy-audit` reads, which is recorded under the own uid; nobody writes, or sees keys."""
+    command = [sys.executable, "-I", "-m", "sockproxy", "audit", "find", "--last", "1"]
+    command += ["--log-dir", str(proxy.log), "--runtime-dir", str(proxy.runtime)]
+    assert_done(proxy.docker(users.alice, "version"))
+    refused = proxy.run(users.carol, command)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Permission denied" in refused.stderr
+    group = str(grp.getgrnam("sockproxy-audit").gr_gid)
+    identity = ["setpriv", f"--reuid={users.carol.uid}", f"--regid={users.carol.gid}", f"--groups={group}"]
+    done = subprocess.run([*identity, "--inh-caps=-all", *command], capture_output=True, text=True, cwd="/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert proxy.records()[-1]["what"] == " ".join(command[5:])
+    assert proxy.records()[-1]["peer"]["uid"] == users.carol.uid  # type: ignore[index]
+    for attempt in (f"cat {proxy.log}/seal.key", f"echo >> {proxy.log}/audit.jsonl", f"rm -f {proxy.log}/audit.jsonl"):
+        assert subprocess.run([*identity, "--inh-caps=-all", "sh", "-c", attempt], capture_output=True).returncode
 
 
 def test_each_call_has_an_intent_and_an_outcome(proxy: Proxy, users: Users) -> None:
