@@ -20,6 +20,8 @@ MADE = {"build", "dist"}  # by packaging
 STANDARD = {
     "__future__",
     "array",
+    "base64",
+    "binascii",
     "collections",
     "errno",
     "fcntl",
@@ -42,7 +44,7 @@ LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
 # 7,500 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 9_000
+OUR_LINES = 10_500
 
 MEASURE = """
 import importlib, sys

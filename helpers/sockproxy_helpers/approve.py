@@ -77,7 +77,7 @@ class Approval:
                 elif context.operation == "VolumeCreate":
                     await counts.volume(daemon, context, body)
                 if self.tags:
-                    approved.claim, approved.judge = await uploads.prepare(self.tags, context, resolution.naming.wish)
+                    query = await uploads.prepare(self.tags, context, call, query, resolution.naming.wish, approved)
                 await statement.intent()
                 if context.operation == "ImageBuild":
                     query = await self._build_network(query, client)

@@ -99,13 +99,16 @@ class Daemon:
             raise Unavailable("the Docker daemon's answer has too large a head")
         return None
 
-    async def request(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def request(
+        self, method: str, target: str, body: bytes = b"", more: list[tuple[str, str]] | None = None
+    ) -> tuple[int, bytes]:
         """Ask the daemon something for the helper's own use and read the whole answer.
 
         Raises:
             Unavailable: no daemon, or it broke off.
         """
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
+        fields += more or []
         # HTTP/1.0: the answer ends with the connection.
         await self.send(request_head(method, target, 0, fields) + body)
         assert self.sock is not None

@@ -148,10 +148,5 @@ class Scanned(Flow):
     def _ended(self) -> bool:
         return self._finished and self._whole
 
-    def step(self) -> None:
-        """Pass what can be passed without waiting; nothing while the end is held."""
-        if not self.held:
-            super().step()
-
     def _may_end(self) -> bool:
         return False

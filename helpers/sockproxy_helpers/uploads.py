@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
-from . import loads
-from .claims import Claim, Wish
+from . import loads, names, pulls
+from .builds import Build
+from .call import Approved, Call
+from .claims import Claim, Taken, Wish
 from .context import Context
 from .scanned import Judge
 from .tags import Tags
 from .tar import Scan
 
 _DEVICES = (b"3", b"4")  # character and block special files
+Query = list[tuple[str, str]]
 
 
-async def prepare(tags: Tags, ctx: Context, wish: Wish | None) -> tuple[Claim | None, Judge | None]:
-    """Claim what is known, and have judged what is not.
+async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish | None, approved: Approved) -> Query:
+    """Claim what is known, and have judged what is not: both in `approved`.
+
+    Returns:
+        The query to send.
 
     Raises:
         Taken: a name is not the caller's to change.
     """
     if ctx.operation == "PutContainerArchive":
-        return None, _copied(ctx)
+        approved.judge = _copied(ctx)
+        return query
     if ctx.flag("sees_all"):
-        return None, None
+        return query
     if ctx.operation == "ImageLoad":
-        claim = Claim(ctx.caller.uid)
+        claim = approved.claim = Claim(ctx.caller.uid)
 
         async def load(scan: Scan) -> bytes:
             return await loads.judge(tags, claim, scan)
 
-        return claim, Judge(loads.WANTED, load)
-    return await tags.claim(ctx.caller.uid, wish) if wish else None, None
+        approved.judge = Judge(loads.WANTED, load)
+    elif ctx.operation == "ImageBuild":
+        claim = approved.claim = await tags.claim(ctx.caller.uid, wish or Wish([]))
+        build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))
+        approved.judge = Judge(build.wanted, build.judge)
+        return build.query
+    elif wish:
+        return await _claim(tags, ctx, call, query, wish, approved)
+    return query
+
+
+async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:
+    try:
+        approved.claim = await tags.claim(ctx.caller.uid, wish)
+    except Taken as taken:
+        digest = await _current(tags, call, taken.name) if dict(query).get("fromImage") else ""
+        if not digest:
+            raise
+        # What the registry has is here: pulled by its digest it is told so, and no tag moves.
+        kept = [pair for pair in query if pair[0] not in ("fromImage", "tag")]
+        return [*kept, ("fromImage", names.repository(taken.name)), ("tag", digest)]
+    return query
+
+
+async def _current(tags: Tags, call: Call, name: str) -> str:
+    daemon = tags.connect()
+    try:
+        return await pulls.is_current(daemon, name, pulls.login_of(call.headers))
+    finally:
+        daemon.close()
 
 
 def _copied(ctx: Context) -> Judge | None:
