@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import sys
+from typing import Any
 
 from sockproxy import paths, review
 from sockproxy.errors import ConfigError
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("target", metavar="PATH", help="with or without a version, and with its query")
     explain.set_defaults(run=_explain)
     review.add(commands)
+    _add_login(commands)
     return parser
 
 
@@ -103,6 +105,19 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", metavar="PATH", default=known[name], help=f"{help_}(%(default)s)"
         )
+
+
+def _add_login(commands: Any) -> None:
+    host = "unix:///PATH ($DOCKER_HOST, else unix:///run/sockproxy/docker.sock)"
+    login = commands.add_parser("login", help="log in with a password; a token goes into docker's config.json")
+    login.add_argument("--user", metavar="NAME", help="an account of the host (that of who runs this)")
+    login.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    login.add_argument("--host", metavar="HOST", help=host)
+    login.set_defaults(run=_login)
+    logout = commands.add_parser("logout", help="revoke the token and take it out of docker's config.json")
+    logout.add_argument("--all", action="store_true", help="revoke all tokens of the user's, wherever they are")
+    logout.add_argument("--host", metavar="HOST", help=host)
+    logout.set_defaults(run=_logout)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -176,3 +191,15 @@ def _explain(options: argparse.Namespace) -> int:
     from sockproxy import explain
 
     return explain.main(options)
+
+
+def _login(options: argparse.Namespace) -> int:
+    from sockproxy.login import command
+
+    return command.login(options)
+
+
+def _logout(options: argparse.Namespace) -> int:
+    from sockproxy.login import command
+
+    return command.logout(options)

@@ -56,6 +56,20 @@ class Denied(CallError):
         self.at = at
 
 
+class LoginFailed(CallError):
+    """Refuse what a client presents to be known by.
+
+    Args:
+        message: the same for all reasons that would tell which accounts there are.
+        status: 401; 403, 429 or 503 where HTTP has a closer word.
+        reason: the true one, for the record alone.
+    """
+
+    def __init__(self, message: str, status: int, reason: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
 class HelperGone(CallError):
     """Report that a helper, or the daemon behind it, is not there or left during the call.
 

@@ -80,7 +80,7 @@ class Approval:
                     query = await uploads.prepare(self.tags, context, call, query, resolution.naming.wish, approved)
                 await statement.intent()
                 if context.operation == "ImageBuild":
-                    query = await self._build_network(query, client)
+                    query = await self._build_network(query, client, who.assertion)
                     parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
                     query = _put(query, "cgroupparent", parent)
             statement.sends(query, body)
@@ -106,8 +106,8 @@ class Approval:
         ports = await counts.containers(daemon, context, parts["network"], named.get("image"))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
-            part: dict[str, object] = {"part": context.operation, "body": parts[sibling], **named}
-            parts[sibling] = await self._ask(sibling, part, client)
+            part = {"part": context.operation, "body": parts[sibling], "assertion": context.caller.assertion}
+            parts[sibling] = await self._ask(sibling, part | named, client)
         merged = model.merge(parts)
         host = merged.setdefault("HostConfig", {})
         assert isinstance(host, dict)
@@ -128,11 +128,11 @@ class Approval:
                 raise
             raise Malformed(str(error)) from error  # 404 means a missing image: the CLI would pull it and try again
 
-    async def _build_network(self, query: Query, client: socket.socket) -> Query:
+    async def _build_network(self, query: Query, client: socket.socket, assertion: str) -> Query:
         """Have the network helper say what network the steps of a build get, as for a container."""
         mode = dict(query).get("networkmode", "")
-        part: dict[str, object] = {"part": "ImageBuild", "body": {"HostConfig": {"NetworkMode": mode}}}
-        approved = await self._ask("network", part, client)
+        body: object = {"HostConfig": {"NetworkMode": mode}}
+        approved = await self._ask("network", {"part": "ImageBuild", "body": body, "assertion": assertion}, client)
         mode = approved["HostConfig"]["NetworkMode"]  # type: ignore[index]
         return _put(query, "networkmode", mode)
 

@@ -12,6 +12,7 @@ from .scanned import Judge
 from .wire import WireError
 
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")
+ASSERTION = re.compile(r"[a-z0-9.]{0,200}")
 VERSION = re.compile(r"(?:v1\.[0-9]{2,3})?")
 # The request headers that reach the daemon; content-type is made here. Values are checked again by `request_head`.
 FORWARDED = {
@@ -73,6 +74,7 @@ class Call:
         self.body, self.early = payload[:size], payload[size:]
         self.upload = _upload(header.pop("upload"))
         self.upgrade = text(header.pop("upgrade"))
+        text(header.pop("assertion"), ASSERTION)  # read by `identity.py`
         if header:
             raise ValueError(f"unknown field {min(header)}")
         if self.body and self.operation.request != "json":

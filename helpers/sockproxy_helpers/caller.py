@@ -1,9 +1,7 @@
 """Learn from the kernel who is at the other end of a client's connection.
 
 SECURITY: what is decided here is decided from the kernel's own record of the peer (`peer.py`: the credentials at the
-time of connect, and where its process runs) and from the host's account database, never from a word of the front's. The
-front hands the sockets to the root helpers, so a helper first makes sure that the socket is a connection accepted from
-our own listener: other sockets have "peers" too, and root is the peer of many.
+time of connect, and where its process runs) and from the host's account database, never from a word of the front's.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import socket
 import time
 
 from . import peer
-from .errors import Refused
 from .peer import Peer
 
 PEERCRED = peer.PEERCRED
@@ -56,18 +53,19 @@ class Caller:
 
     Attributes:
         via: how the person is known: "peer", the kernel's word about an ordinary process of the host; "container", the
-            daemon's about the container that the process runs in.
+            daemon's about the container that the process runs in; "password" or "token", the auth process's.
+        assertion: that word of the auth process's, for a sibling helper; "" for none.
         process: what connected; None for a caller who is only spoken of (`sockproxy explain`).
         container: in which it runs.
         trouble: why nobody can tell who it is; "" when it is known.
     """
 
-    __slots__ = ("container", "gid", "groups", "home", "pid", "process", "trouble", "uid", "user", "via")
+    __slots__ = ("assertion", "container", "gid", "groups", "home", "pid", "process", "trouble", "uid", "user", "via")
 
     def __init__(self, uid: int, gid: int, pid: int, user: str, groups: list[str], home: str) -> None:
         self.uid, self.gid, self.pid = uid, gid, pid
         self.user, self.groups, self.home = user, groups, home
-        self.via, self.trouble = "peer", ""
+        self.via, self.trouble, self.assertion = "peer", "", ""
         self.process: Peer | None = None
         self.container: Container | None = None
 
@@ -79,6 +77,8 @@ class Caller:
             login = self.process.loginuid
             found |= {"peer_uid": self.process.uid, "comm": self.process.comm, "loginuid": login}
             found["login"] = "" if login is None else account(login)[0]
+            if self.assertion:
+                found["peer_user"] = from_process(self.process).user
         if self.container:
             found["container"] = {"id": self.container.id, "name": self.container.name}
         return found
@@ -95,7 +95,11 @@ def from_socket(sock: socket.socket) -> Caller:
     Raises:
         OSError: not a socket.
     """
-    process = peer.of(sock)
+    return from_process(peer.of(sock))
+
+
+def from_process(process: Peer) -> Caller:
+    """Identify a process; see `from_socket`."""
     if process.containers and not process.trouble:
         return of_container(process, Container("", "", "", {}, None, IN_CONTAINER))
     user, groups, home = ("", (), "") if process.trouble else account(process.uid)
@@ -114,6 +118,23 @@ def of_container(process: Peer, container: Container) -> Caller:
     who.via, who.trouble = "container", container.trouble
     who.process, who.container = process, container
     return who
+
+
+def vouched(process: Peer, uid: int, via: str, assertion: str) -> Caller:
+    """Identify a process by what it presented: it is that user, whatever else it is."""
+    user, groups, home = account(uid)
+    who = Caller(uid, _primary_group(uid) if user else NOBODY[0], process.pid, user, list(groups), home)
+    who.via, who.process, who.assertion = via, process, assertion
+    return who
+
+
+def again(who: Caller) -> Caller:
+    """Identify a caller anew, by what the host's accounts say now."""
+    if who.process is None:
+        return who
+    if who.assertion:
+        return vouched(who.process, who.uid, who.via, who.assertion)
+    return of_container(who.process, who.container) if who.container else from_process(who.process)
 
 
 def _primary_group(uid: int) -> int:
@@ -151,41 +172,3 @@ def _group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except (KeyError, OSError):
         return ""
-
-
-def verify_client(sock: socket.socket, listen_path: str) -> None:
-    """Check that an untrusted front's socket is a connection that was accepted from our listener.
-
-    Each line closes one way to show somebody else's credentials. What the lines can not tell apart is a stream
-    socketpair of root's making that the front binds to the same path in a mount namespace of its own: so the front is
-    never given one, and Landlock keeps it from mounting and from making sockets in the file system (`confine`).
-
-    Args:
-        listen_path: the path that users connect to, as it was bound.
-
-    Raises:
-        Refused: it is something else.
-    """
-    try:
-        if _option(sock, socket.SO_DOMAIN) != socket.AF_UNIX:
-            raise _refused("not an AF_UNIX socket")
-        if _option(sock, socket.SO_TYPE) != socket.SOCK_STREAM:
-            raise _refused("not a stream socket")
-        if _option(sock, socket.SO_ACCEPTCONN):
-            raise _refused("a listening socket")  # its "peer" is whoever called listen(): root
-        if sock.getsockname() != listen_path:
-            raise _refused("not accepted from our listener")  # a socketpair, or another service's connection
-        # A client's end can be bound to the same text in another mount namespace; then the peer is the service it
-        # connected to, perhaps root's. A service has a name. People's clients do not bind theirs.
-        if sock.getpeername() != "":
-            raise _refused("not the accepting end, or a client with an address of its own")
-    except OSError as error:  # getpeername of one that was never connected
-        raise _refused(f"not a connected socket: {error.strerror}") from error
-
-
-def _option(sock: socket.socket, option: int) -> int:
-    return sock.getsockopt(socket.SOL_SOCKET, option)
-
-
-def _refused(why: str) -> Refused:
-    return Refused("", f"the connection handed over is no client's: {why}")

@@ -61,7 +61,7 @@ class Policy:
             document = json.loads(text.decode("ascii"), object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
             raise BadPolicy("no JSON") from error
-        top = as_map(document, "it", {"version", "source", "users", "groups", "containers", "roles", "audit"})
+        top = as_map(document, "it", {"version", "source", "users", "groups", "containers", "roles", "audit", "auth"})
         expect(type(top["version"]) is int and top["version"] == VERSION, f"version is not {VERSION}")
         self.source = as_text(top["source"], "source")
         self._roles = {role: _Role(role, value) for role, value in as_map(top["roles"], "roles").items()}
@@ -70,6 +70,10 @@ class Policy:
         audit = as_map(top["audit"], "audit", {"on_full", "commands"})
         self.audit = {name: as_text(value, f"audit: {name}") for name, value in audit.items()}
         expect(self.audit["commands"] in ("program", "all"), "audit: commands")
+        self.auth = as_map(top["auth"], "auth", {"accounts", "cache", "token_hours"})
+        expect(self.auth["accounts"] in ("pam", "none"), "auth: accounts")
+        for name in ("cache", "token_hours"):
+            expect(type(self.auth[name]) is int and 0 <= int(str(self.auth[name])) <= 3600, f"auth: {name}")
         self._containers = [self._selected(entry) for entry in as_list(top["containers"], "containers")]
 
     def _bindings(self, value: object, where: str) -> dict[str, Binding]:
@@ -117,12 +121,13 @@ class Policy:
 
     def decide(self, caller: Caller, operation: str) -> Decision:
         """Decide whether a caller may ask for an operation, and under which rules."""
+        if caller.trouble and operation not in PUBLIC:
+            return Decision(False, "", self.source, caller.trouble, {})
         binding = self.role_of(caller)
         if binding is None:
             if operation in PUBLIC:
                 return Decision(True, "", self.source, "", {})
-            why = caller.trouble or f"no binding matches {_describe(caller)}"
-            return Decision(False, "", self.source, why, {})
+            return Decision(False, "", self.source, f"no binding matches {_describe(caller)}", {})
         role = self._roles[binding[1]]
         if caller.via not in role.ways and binding not in self._as_container(caller) and operation not in PUBLIC:
             allowed = ", ".join(role.ways) or "none"

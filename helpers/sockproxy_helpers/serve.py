@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 
-from . import approve, caller, cut, operations, origin, wire
+from . import approve, cut, operations, peer, wire
 from .buildkit import Mediated
 from .call import Call, adopt
 from .caller import Caller
@@ -24,10 +24,12 @@ from .daemon import Daemon
 from .errors import Refused, Unavailable
 from .exchange import Exchange
 from .faults import FAULTS, Fault, fault
+from .identity import Identity
 from .loop import IN, Loop
 from .policy import Policy
 from .record import Recorder
 from .redact import Redaction
+from .revoke import Streams
 from .shares import Shares
 from .shown import Shown
 from .staging import Stager
@@ -54,7 +56,7 @@ class Helper:
         self.scope, self.loop = scope, loop
         self._environment = environment
         self._docker_socket = environment["SOCKPROXY_DOCKER_SOCKET"]
-        self._listen_path = environment["SOCKPROXY_LISTEN"]
+        self._identity, self._streams = Identity(loop, environment), Streams(loop)
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self.shares = Shares(cgroups)
         self._shown = Shown(environment)
@@ -73,11 +75,14 @@ class Helper:
             if status.st_uid != 0 or status.st_mode & 0o022:
                 raise Refused("", "the compiled policy is not root's alone")
             self.policy = Policy(file.read())
+        self._identity.accounts.forget()
+        self._streams.wake()
 
     async def listen(self, listener: socket.socket) -> None:
         """Accept channels for ever."""
         if self._approval.tags:
             self.loop.spawn(self._approval.tags.recover())
+        self.loop.spawn(self._streams.watch(self._identity, lambda: self.policy))
         while True:
             try:
                 channel, _ = listener.accept()
@@ -93,7 +98,7 @@ class Helper:
     async def _serve(self, channel: socket.socket) -> None:
         """Serve one channel until it ends; who breaks the framing, or is not ours, is cut off and recorded."""
         daemon = Daemon(self.loop, self._docker_socket)
-        uid = caller.PEERCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, caller.PEERCRED.size))[1]
+        uid = peer.PEERCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.PEERCRED.size))[1]
         try:
             while await self._message(channel, daemon, uid):
                 pass
@@ -118,7 +123,7 @@ class Helper:
         client = adopt(fds)
         try:
             header, payload = wire.unpack(message)
-            who = await self._identify(client, daemon)
+            who = await self._identity.find(client, header.get("assertion", ""), daemon, self.policy)
             if uid == self._front_uid:
                 call = Call(header, payload, self.operations)
                 async with self._approval.turns.of(who.uid, call.operation.name):
@@ -131,14 +136,6 @@ class Helper:
         finally:
             self.loop.close(client)
         return True
-
-    async def _identify(self, client: socket.socket, daemon: Daemon) -> Caller:
-        """Know the caller from the kernel; a socket that is no client's is the front's attack."""
-        try:
-            caller.verify_client(client, self._listen_path)
-        except Refused as error:
-            raise wire.WireError(str(error)) from error
-        return await origin.identify(caller.from_socket(client), daemon)
 
     async def _call(
         self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller
@@ -159,9 +156,11 @@ class Helper:
             runtime = self._environment["SOCKPROXY_RUNTIME"]
             given = runtime, self.recorder, ledger, tags, self.shares, who, decision, self.policy, statement.said
             exchange.mediated = Mediated(self.loop, *given)
+        self._streams.begin(channel, who, decision, operation)
         try:
             return await self._exchange(exchange, approved.query, approved.body, statement)
         finally:
+            self._streams.end(channel)
             if tags:
                 tags.release(approved.claim, exchange.lingering)
 

@@ -79,6 +79,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "plain_binds": _is_flag,
     "ports": _is_map({"min": _is_port, "addresses": _is_names}),
     "privileged": _is_flag,
+    "revoke_streams": _is_flag,
     "runtimes": _is_names,
     "security_options": _is_flag,
     "sees_all": _is_flag,

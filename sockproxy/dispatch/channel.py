@@ -41,7 +41,7 @@ class Helpers:
         self._idle: defaultdict[str, list[socket.socket]] = defaultdict(list)
 
     async def call(self, scope: str, header: dict[str, object], payload: bytes, client: socket.socket) -> Reply:
-        """Run one call; the client's socket is the helper's until this returns.
+        """Run one call; the client's socket is the helper's until this returns. Scope auth is the auth process.
 
         Raises:
             HelperGone: it isn't there, or it died; `sent` tells whether the client has got part of an answer.
@@ -73,7 +73,7 @@ class Helpers:
             channel.close()
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
-            channel.connect(f"{self._runtime}/helpers/{scope}.sock")
+            channel.connect(f"{self._runtime}/{'auth' if scope == 'auth' else 'helpers'}/{scope}.sock")
         except OSError as error:
             channel.close()
             raise HelperGone(f"the {scope} helper is not there: {error.strerror}") from error

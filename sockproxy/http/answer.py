@@ -49,7 +49,10 @@ def error(status: int, message: str, request_id: str, close: bool, *, head_only:
         head_only: the request was a HEAD.
     """
     body = json.dumps({"message": printable(message[:MAX_MESSAGE])}).encode() + b"\n"
-    return build(status, [("Content-Type", "application/json"), *_ours(request_id, close)], body, head_only=head_only)
+    headers = [("Content-Type", "application/json"), *_ours(request_id, close)]
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", 'Basic realm="sockproxy"'))  # RFC 9110 section 15.5.2
+    return build(status, headers, body, head_only=head_only)
 
 
 def refuse(problem: CallError, request_id: str, close: bool, *, head_only: bool = False) -> bytes:

@@ -129,7 +129,7 @@ def _files(settings: Settings, takeover: bool) -> dict[str, str]:
 
 
 def _pam() -> Iterator[tuple[str, str]]:
-    folder = os.path.join(paths.config_dir(), "pam")
+    folder = os.path.join(paths.config_dir(), "pam.d")
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         with open(os.path.join(folder, name), encoding="utf-8") as file:
             yield f"/etc/pam.d/{name}", file.read()

@@ -58,6 +58,7 @@ class Compiled(TypedDict):
     containers: list[tuple[Binding, dict[str, str]]]
     roles: dict[str, RoleDict]
     audit: dict[str, str]
+    auth: dict[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class _Draft:
     roles: dict[str, RoleDict]
     bindings: Bindings
     audit: dict[str, str]
+    auth: dict[str, int | str]
 
 
 def compile_file(file: str | None, warn: Warn = lambda _: None) -> Compiled:
@@ -88,7 +90,7 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
     built_in = paths.roles_file()
-    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, Bindings(), {}), warn)
+    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, Bindings(), {}, {}), warn)
     draft = _compile(parse(untrusted_text, source), draft, warn)
     bound = draft.bindings
     compiled = Compiled(
@@ -99,6 +101,7 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
         containers=bound.containers,
         roles=draft.roles,
         audit=draft.audit,
+        auth=draft.auth,
     )
     if len(dump(compiled)) > LARGEST:
         raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
@@ -114,7 +117,7 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
     if document is None:
         return base
     top = as_mapping(document, "a map with version, bindings, roles, audit")
-    top.only(("version", "bindings", "roles", "audit"))
+    top.only(("version", "bindings", "roles", "audit", "auth"))
     version = top.get("version")
     if version is None:
         raise top.error("no version", "version: 1")
@@ -122,10 +125,10 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
         raise version.error(f"version {version.what}", "1")
     roles, bindings = top.get("roles"), top.get("bindings")
     merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
-    audit = settings.audit(top.get("audit"))
+    audit, auth = settings.audit(top.get("audit")), settings.auth(top.get("auth"))
     if bindings is None:
-        return _Draft(merged, base.bindings, audit)
-    return _Draft(merged, read_bindings(bindings, list(merged), warn), audit)
+        return _Draft(merged, base.bindings, audit, auth)
+    return _Draft(merged, read_bindings(bindings, list(merged), warn), audit, auth)
 
 
 class _Roles:

@@ -133,6 +133,7 @@ RULES = {
         Rule("build_bridge", flag, False, "give the steps of BuildKit builds the network that all of them share"),
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),
         Rule("default_bridge", flag, False, "put containers on the bridge that all share"),
+        Rule("revoke_streams", flag, True, "keep streams under way when they have lost their access"),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),
         Rule(
             "unmodelled",

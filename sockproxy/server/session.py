@@ -11,15 +11,17 @@ import trio
 from sockproxy.api import payload, route
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers, Reply
-from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError, Unacceptable
+from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, LoginFailed, RequestError, Unacceptable
 from sockproxy.http import answer, body
 from sockproxy.http import head as http_head
 from sockproxy.http.head import Head
+from sockproxy.server import login
 from sockproxy.server.client import Client
-from sockproxy_helpers import caller
+from sockproxy.server.login import Vouched
+from sockproxy_helpers import caller, peer
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.operations import Operation
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.policy import PUBLIC, Policy
 
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
@@ -93,6 +95,7 @@ class Session:
         self._request_id = ""
         self._head: Head | None = None
         self._unread = False  # the client may still be sending this request's body
+        self._vouched: Vouched | None = None
 
     async def run(self) -> None:
         """Serve until either side has had enough."""
@@ -110,7 +113,9 @@ class Session:
             untrusted_head = await self._await_head()
             if not untrusted_head:
                 return False
-            request = self._read(untrusted_head)
+            request = await self._read(untrusted_head)
+            if request is None:
+                return await self._tokens()
             if request.operation.scope == "front":
                 await self._client.send(answer.options(self._request_id, close=self._unread))
                 return self._keep()
@@ -132,10 +137,14 @@ class Session:
                 self._services.idle.discard(scope)
         return b""
 
-    def _read(self, untrusted_head: bytes) -> Request:
-        """Parse, route and decide."""
+    async def _read(self, untrusted_head: bytes) -> Request | None:
+        """Parse, route, identify and decide; None for what is asked of sockproxy itself, about tokens."""
         request = self._services.memo.get(untrusted_head) or self._read_anew(untrusted_head)
+        if request is None:
+            return None
         self._head, self._unread = request.head, request.head.body != "none"
+        if request.operation.name not in PUBLIC:  # those are asked by clients that would not understand a refusal
+            await self._identify(request.head)
         who = self._caller()
         decision = self._services.policy.decide(who, request.operation.name)
         if not decision.allowed and who.trouble != caller.IN_CONTAINER:  # the helpers find out whose container it is
@@ -144,13 +153,16 @@ class Session:
             raise Denied(decision.why, decision.at)
         return request
 
-    def _read_anew(self, untrusted_head: bytes) -> Request:
+    def _read_anew(self, untrusted_head: bytes) -> Request | None:
         head = self._head = http_head.parse(untrusted_head)
         self._unread = head.body != "none"
+        if head.untrusted_path == login.TOKENS:
+            return None
         match = route.route(head.method, head.untrusted_path)
         query = body.parse_query(head.untrusted_query)
         request = Request(head, match.operation, match.version, match.variables, query)
-        self._services.memo.put(untrusted_head, request)
+        if not login.presented(head):  # secrets are not kept
+            self._services.memo.put(untrusted_head, request)
         return request
 
     async def _body(self, request: Request) -> bytes:
@@ -196,6 +208,7 @@ class Session:
             "body": len(content),
             "upload": upload,
             "upgrade": head.upgrade or "",
+            "assertion": self._vouched.assertion if self._vouched and operation.name not in PUBLIC else "",
         }
         return await self._services.helpers.call(operation.scope, call, content + early, self._client.sock)
 
@@ -222,7 +235,8 @@ class Session:
             "rid": self._request_id,
             "who": self._caller().record() | ({"reason": head.forward[WHY]} if head and WHY in head.forward else {}),
             "req": {"method": head.method, "path": head.untrusted_path[:PATH_LIMIT].decode("latin-1")} if head else {},
-            "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")},
+            "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")}
+            | ({"reason": problem.reason} if isinstance(problem, LoginFailed) else {}),
             "via": {"helper": "front"},
         }
         try:
@@ -240,8 +254,30 @@ class Session:
     def _keep(self) -> bool:
         return self._head is not None and self._head.keep_alive and not self._unread
 
+    async def _identify(self, head: Head) -> None:
+        """Have the auth process say who presents a credential; it counts for this connection while it is presented."""
+        authorization = login.presented(head)
+        if not authorization:
+            self._vouched = None
+        elif self._vouched is None or not self._vouched.holds(authorization):
+            self._vouched = None
+            self._vouched = await login.identify(self._services.helpers, authorization, self._client.sock)
+
     def _caller(self) -> Caller:
-        return caller.from_socket(self._client.sock)
+        process = peer.of(self._client.sock)
+        if self._vouched:
+            return caller.vouched(process, self._vouched.uid, self._vouched.via, self._vouched.assertion)
+        return caller.from_process(process)
+
+    async def _tokens(self) -> bool:
+        """Give or revoke a token, on the record."""
+        head = self._head
+        assert head is not None
+        done, text = await login.tokens(self._services.helpers, head, self._client.sock, self._request_id)
+        who = self._caller().record()
+        await self._services.recorder.record({"ev": "auth", "rid": self._request_id, "who": who, "login": done})
+        await self._client.send(text)
+        return self._keep()
 
 
 def _problem(status: object, message: str, at: str) -> CallError:

@@ -24,6 +24,7 @@ from sockproxy_helpers import cgroupfs
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 _CAPABILITIES = {"setgid": 6, "setuid": 7, "sys_admin": 21, "setfcap": 31}  # linux/capability.h
+PAM = "/etc/pam.d"
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
 LONGEST = 107  # bytes of a socket's path (unix(7))
 
@@ -96,6 +97,52 @@ def cgroups_of_users(name: str) -> None:
         cgroupfs.find(name).make()
     except OSError as error:
         say(f"warning: no totals a user can be set: {error.filename}: {error.strerror}")
+
+
+def assertion_key(path: str, group: str) -> None:
+    """Make the key of assertions anew: for root's helpers and the auth process alone.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    draft = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)  # the folder is root's and locked by us
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
+    with open(fd, "wb") as file:
+        os.fchown(fd, 0, _gid(group))
+        os.fchmod(fd, 0o440)
+        file.write(os.urandom(32))
+    os.replace(draft, path)
+
+
+def pam_services(folder: str) -> None:
+    """Install the files of our PAM services where there are none yet; what an administrator changed stays.
+
+    Args:
+        folder: where ours come from.
+
+    Raises:
+        UpError: they can't be installed. Without them PAM would take /etc/pam.d/other, which may let everybody in.
+    """
+    for name in sorted(os.listdir(folder)):
+        target = os.path.join(PAM, name)
+        if os.path.exists(target):
+            continue
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                text = file.read()
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with open(fd, "wb") as file:
+                file.write(text)
+        except FileExistsError:
+            continue  # another sockproxy is starting
+        except OSError as error:
+            raise UpError(
+                f"cannot install {target}: {error.strerror} (copy it from {folder}, or leave accounts unchecked with"
+                " `auth: {accounts: none}` in the policy file)"
+            ) from error
+        say(f"installed {target}")
 
 
 def _folder(path: str, mode: int, user: str, group: str) -> None:

@@ -11,9 +11,10 @@ import trio
 
 from sockproxy.audit.client import Recorder
 from sockproxy.errors import ConfigError
+from sockproxy.supervise import host
 from sockproxy.supervise.host import UpError, say
 from sockproxy.supervise.supervisor import USAGE_ERROR, publish, published, record
-from sockproxy.supervise.table import Settings
+from sockproxy.supervise.table import AUTH, Settings
 
 STEPS = ("prepare", "started", "reload", "stopping")
 
@@ -28,6 +29,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         if options.step == "prepare":
             publish(settings)
+            host.assertion_key(settings.assertion_key, AUTH)
         elif options.step == "reload":
             return _reload(settings)
         elif options.step == "started":

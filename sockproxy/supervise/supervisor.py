@@ -19,7 +19,7 @@ from sockproxy.policy.compile import compile_file, dump
 from sockproxy.supervise import host
 from sockproxy.supervise.child import Child, take_rights
 from sockproxy.supervise.host import Listener, UpError, say
-from sockproxy.supervise.table import GRACE, Row, Settings, accounts, table
+from sockproxy.supervise.table import AUTH, GRACE, Row, Settings, accounts, table
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -56,6 +56,9 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
     locks = [host.lock(settings.runtime_dir), host.lock(settings.state_dir)]
     host.salt(os.path.join(settings.state_dir, "salt"))
     policy = publish(settings)
+    host.assertion_key(settings.assertion_key, AUTH)
+    if policy.auth["accounts"] != "none":
+        host.pam_services(os.path.join(paths.config_dir(), "pam.d"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited: each call holds several descriptors
     if not os.path.exists(settings.docker_socket):

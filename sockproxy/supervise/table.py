@@ -14,9 +14,11 @@ from sockproxy import paths
 FRONT = "sockproxy"
 RUNTIME = "/run/sockproxy"  # unless the command line says something else
 AUDIT = "sockproxy-audit"
+AUTH = "sockproxy-auth"
 BUILD = "sockproxy-build"
 BINDS, ATTACH = "sockproxy-binds", "sockproxy-attach"
 STATE_DIR, PLUGIN_DIR = "/var/lib/sockproxy", "/run/docker/plugins"
+FAILLOCK = "/var/lib/sockproxy/faillock"  # as config/pam.d/sockproxy has it
 SCOPES = ("lifecycle", "network", "filesystem")
 GRACE = 12.0  # seconds for a process to end; the front lets streams end within 10
 WATCHDOG = 30.0  # seconds; a call that blocks a process for so long is a fault
@@ -49,6 +51,11 @@ class Settings(NamedTuple):
         """The name of the folder below which users have their cgroups: one's own where two run on a machine."""
         own = "" if self.runtime_dir == RUNTIME else hashlib.sha256(self.runtime_dir.encode()).hexdigest()[:8]
         return f"sockproxy{own}"
+
+    @property
+    def assertion_key(self) -> str:
+        """The path of the key with which the auth process vouches for callers; new at every start."""
+        return os.path.join(self.runtime_dir, "key", "assertions")
 
     def state_of(self, scope: str) -> str:
         """The folder in which a helper may keep files: the only one that it may write to."""
@@ -127,6 +134,7 @@ def table(settings: Settings) -> tuple[Row, ...]:
         "SOCKPROXY_LISTEN": settings.listen,
         "SOCKPROXY_RUNTIME": settings.runtime_dir,
     }
+    key = {"SOCKPROXY_ASSERTION_KEY": settings.assertion_key}
     writer = (python, "-I", "-m", "sockproxy.audit.writer")
     front = (python, "-I", "-m", "sockproxy.app")
     helper = (bare_python, "-I", "-S", "-B", paths.helpers_dir())
@@ -142,11 +150,15 @@ def table(settings: Settings) -> tuple[Row, ...]:
         "SOCKPROXY_BINDS_SOCKET": _checks(settings).path,
         "SOCKPROXY_PLUGIN": settings.plugin,
     }
+    auth = Endpoint(f"{settings.runtime_dir}/auth/auth.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
+    pam = {"SOCKPROXY_STATE": settings.state_of("auth"), "SOCKPROXY_FAILLOCK": FAILLOCK}
+    checker = (python, "-I", "-m", "sockproxy.auth.process")
+    rows.append(Row(1, "auth", AUTH, ("shadow",), checker, {"auth": auth}, {**policy, **key, **pam}, True, -500))
     for scope in SCOPES:
         calls = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
         own["SOCKPROXY_SHARES"] = settings.shares
-        environment = {**policy, **own, **binds}
+        environment = {**policy, **key, **own, **binds}
         rows.append(
             Row(
                 2, f"{scope}-helper", "root", (), (*helper, scope), {"helper": calls}, environment, True, -500, WATCHDOG
@@ -203,11 +215,15 @@ def folders(settings: Settings) -> tuple[Folder, ...]:
         Folder(settings.runtime_dir, 0o755, "root", "root"),
         Folder(f"{settings.runtime_dir}/helpers", 0o750, "root", FRONT),
         Folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT),
+        Folder(f"{settings.runtime_dir}/auth", 0o750, "root", FRONT),
+        Folder(f"{settings.runtime_dir}/key", 0o750, "root", AUTH),
         Folder(f"{settings.runtime_dir}/build", 0o700, "root", "root"),
         Folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root"),
         Folder(settings.state_dir, 0o755, "root", "root"),
         *(Folder(settings.state_of(scope), 0o700, "root", "root") for scope in SCOPES),
         Folder(settings.binds, 0o2750, "root", BINDS),
         Folder(settings.stages, 0o700, ATTACH, ATTACH),
+        Folder(settings.state_of("auth"), 0o700, AUTH, AUTH),
+        Folder(FAILLOCK, 0o700, AUTH, AUTH),
         Folder(settings.log_dir, 0o750, AUDIT, AUDIT),
     )

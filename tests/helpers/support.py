@@ -185,6 +185,7 @@ def message(op: str, **fields: object) -> dict[str, object]:
         "body": 0,
         "upload": None,
         "upgrade": "",
+        "assertion": "",
         **fields,
     }
 

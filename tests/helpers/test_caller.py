@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sockproxy_helpers import caller
+from sockproxy_helpers import caller, connection
 from sockproxy_helpers.errors import Refused
 from tests.support import needs
 
@@ -65,16 +65,16 @@ def net(stack: contextlib.ExitStack, tmp_path: os.PathLike[str]) -> Net:
 
 def test_a_connection_accepted_from_our_listener_is_a_clients(net: Net) -> None:
     _, accepted = net.connect(net.listen(net.path))
-    caller.verify_client(accepted, net.path)
+    connection.verify_client(accepted, net.path)
     # As a helper gets it: a descriptor out of a message.
     with socket.socket(fileno=os.dup(accepted.fileno())) as passed:
-        caller.verify_client(passed, net.path)
+        connection.verify_client(passed, net.path)
 
 
 def test_it_stays_one_when_the_client_has_left(net: Net) -> None:
     client, accepted = net.connect(net.listen(net.path))
     client.close()
-    caller.verify_client(accepted, net.path)
+    connection.verify_client(accepted, net.path)
     assert caller.from_socket(accepted).uid == os.geteuid()
 
 
@@ -151,7 +151,7 @@ def tcp_under_a_false_name(net: Net) -> socket.socket:
 def test_anything_else_is_refused(net: Net, make: object, why: str) -> None:
     sock = make(net)  # type: ignore[operator]
     with sock, pytest.raises(Refused, match=why):
-        caller.verify_client(sock, net.path)
+        connection.verify_client(sock, net.path)
 
 
 @pytest.mark.xfail(reason="socket calls can't tell it; so the front gets no pair of root's, and makes no namespaces")
@@ -159,7 +159,7 @@ def test_a_pair_bound_to_our_path_is_refused(net: Net) -> None:
     one, _ = net.pair()
     one.bind(net.path)
     with pytest.raises(Refused):
-        caller.verify_client(one, net.path)
+        connection.verify_client(one, net.path)
 
 
 def test_the_kernel_names_the_peer(net: Net) -> None:

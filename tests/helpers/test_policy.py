@@ -34,6 +34,7 @@ RULES: dict[str, Any] = {
     "plain_binds": False,
     "ports": {"min": 1024, "addresses": ["0.0.0.0"]},
     "privileged": False,
+    "revoke_streams": True,
     "runtimes": [],
     "security_options": False,
     "sees_all": False,
@@ -58,6 +59,7 @@ DOCUMENT: dict[str, Any] = {
     "users": {"root": [1, "admin", "p.yaml:1"], "carol": [3, "viewer", "p.yaml:3"]},
     "groups": {"staff": [2, "developer", "p.yaml:2"], "guests": [4, "viewer", "p.yaml:4"]},
     "audit": {"on_full": "refuse", "commands": "program"},
+    "auth": {"accounts": "none", "cache": 30, "token_hours": 12},
     "containers": [
         [[5, "viewer", "p.yaml:5"], {"name": "traefik"}],
         [[6, "admin", "p.yaml:6"], {"label": "a=b", "owner": "kim"}],

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import approve, caller, serve, wire
+from sockproxy_helpers import approve, assertion, caller, serve, wire
 from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.loop import Loop
@@ -28,7 +28,7 @@ SCOPES = ("lifecycle", "network", "filesystem")
 
 
 def policy(role: str) -> bytes:
-    text = f"version: 1\nbindings:\n  - {{user: {ME}, role: {role}}}\n"
+    text = f"version: 1\nauth: {{accounts: none}}\nbindings:\n  - {{user: {ME}, role: {role}}}\n"
     text += "roles:\n  developer: {extends: developer, limits: {containers: null}}\n"  # else the daemon is asked first
     return compiler.dump(compiler.compile_text(text.encode(), "test.yaml"))
 
@@ -63,7 +63,9 @@ class Stage:
             "SOCKPROXY_BINDS_SOCKET": str(folder / "checks.sock"),
             "SOCKPROXY_PLUGIN": "sockproxy",
             "SOCKPROXY_STATE": str(folder),
+            "SOCKPROXY_ASSERTION_KEY": "",
         }
+        monkeypatch.setattr(assertion, "read_key", lambda path: b"k" * 32)
         monkeypatch.setattr(serve, "FRONT", ME)
         pretend(monkeypatch, 0, 0o644)
         caller._accounts.clear()

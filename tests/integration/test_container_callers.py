@@ -165,3 +165,27 @@ def test_a_cgroup_that_is_called_like_a_container_is_none(inside: Inside, users:
         script = f'echo $$ > {folder}/cgroup.procs; exec "$@"'
         done = subprocess.run(["sh", "-c", script, "sh", *users.bob.command(command)], capture_output=True, text=True)
     assert "runs in a container that is none of this Docker daemon's" in json.loads(done.stdout)["message"]
+
+
+def test_a_password_given_in_a_container(inside: Inside, users: Users) -> None:
+    """Who is nobody in there is who can prove it; a token from there is good in there alone."""
+    secret = "correct horse 9"
+    subprocess.run(["chpasswd"], input=f"{users.alice.name}:{secret}", text=True, check=True)
+    one, two = inside.make(None), inside.make(None)
+    login = ("-u", f"{users.alice.name}:{secret}")
+    assert inside.ask(one, "/containers/json")[0] == 403
+    assert inside.ask(one, "/containers/json", *login)[0] == 200
+    record = [record for record in inside.proxy.records() if record["ev"] == "intent"][-1]["who"]
+    assert (record["user"], record["via"], record["peer_uid"]) == (users.alice.name, "password", 0)
+    given = inside.ask(one, "/../_sockproxy/tokens", "--path-as-is", "-X", "POST", *login)
+    assert given[0] == 404  # the path is what it is, nothing around it
+    command = ["exec", one, "/usr/bin/curl", "-s", *login, "-X", "POST", "--unix-socket", "/docker.sock"]
+    token = json.loads(inside.engine.docker(*command, "http://d/_sockproxy/tokens").stdout)["token"]
+    bearer = ("-H", f"Authorization: Bearer {token}")
+    assert inside.ask(one, "/containers/json", *bearer)[0] == 200
+    assert inside.ask(one, "/containers/json", *bearer, uid=users.bob.uid)[0] == 401
+    assert inside.ask(two, "/containers/json", *bearer)[0] == 401
+    outside = call(
+        inside.proxy.listen, "GET", "/v1.41/containers/json", None, users.root, Authorization=f"Bearer {token}"
+    )
+    assert outside.status == 401

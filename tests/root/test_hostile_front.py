@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import wire
+from sockproxy_helpers import assertion, peer, wire
 from sockproxy_helpers.objects import OWNER
 from tests.helpers.support import message
 from tests.helpers.test_call import WRONG, good
@@ -536,6 +536,75 @@ def test_users_end_that_is_named_like_an_accepted_one(hostile):
     hostile.listener.accept()[0].close()
     hostile.records(("hostile",))
     nothing_reached(hostile)
+
+
+# --- assertions: the auth process's word about a connection
+
+
+def asserted(hostile: Hostile, uid: int, sock: socket.socket, via: str = "token", key: bytes = b"") -> str:
+    """Make what the auth process would say of a connection."""
+    key = key or (hostile.proxy.runtime / "key/assertions").read_bytes()
+    return assertion.sign(key, uid, via, peer.cookie_of(sock))[0]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_an_assertion_is_good_on_its_connection_alone(hostile, scope):
+    """mallory, who has no role, was vouched for as carol: there, and nowhere else, and no further than her role."""
+    mallory_uid = hostile.users.mallory.uid
+    mallory = hostile.user(mallory_uid, hostile.users.mallory.gid)[1]
+    word = asserted(hostile, hostile.users.carol.uid, mallory)
+    may, may_not = {**MAY[scope], "assertion": word}, {**MAY_NOT[scope], "assertion": word}
+    assert hostile.ask(hostile.channel(scope), MAY[scope], [mallory.fileno()])["error"] == 403
+    assert hostile.ask(hostile.channel(scope), may, [mallory.fileno()])["keep"] is True
+    assert hostile.ask(hostile.channel(scope), may_not, [mallory.fileno()])["error"] == 403
+    (record, *_) = hostile.records(("intent",))
+    assert (record["who"]["uid"], record["who"]["via"]) == (hostile.users.carol.uid, "token")
+    assert (record["who"]["peer_uid"], record["who"]["peer_user"]) == (mallory_uid, hostile.users.mallory.name)
+    hostile.forget()
+    # Replayed on another connection of the same user's, and on somebody else's.
+    for other in (hostile.user(hostile.users.mallory.uid, hostile.users.mallory.gid)[1], hostile.carol()):
+        assert hostile.ask(hostile.channel(scope), may, [other.fileno()]) == {}
+    assert {record["why"] for record in hostile.records(("hostile",), 2)} == {"it was made for another connection"}
+    nothing_reached(hostile)
+
+
+@pytest.mark.parametrize("kind", ["expired", "another key", "another start", "root's", "half", "not one", "a list"])
+def test_an_assertion_that_is_none(hostile, kind, monkeypatch):
+    carol = hostile.carol()
+    if kind == "expired":
+        monkeypatch.setattr(assertion, "LIFETIME", -2.0)
+    word: object = asserted(hostile, 0, carol, key=os.urandom(32) if kind in ("another key", "another start") else b"")
+    if kind == "root's":
+        word = asserted(hostile, hostile.users.carol.uid, carol).replace(str(hostile.users.carol.uid), "0", 1)
+    word = {"half": str(word)[:-1], "not one": "x", "a list": [word]}.get(kind, word)
+    assert hostile.ask(hostile.channel(), {**MAY["lifecycle"], "assertion": word}, [carol.fileno()]) == {}
+    hostile.records(("hostile",))
+    nothing_reached(hostile)
+
+
+def test_what_the_auth_process_says_is_for_the_connection_that_it_gets(hostile):
+    """The front can ask; it gets no token for nothing, and no answer about accounts, which are root's question."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    hostile._socks.append(channel)
+    channel.settimeout(10)
+    with hostile.being(hostile.front.pw_uid, hostile.front.pw_gid):
+        channel.connect(str(hostile.proxy.runtime / "auth/auth.sock"))
+    carol = hostile.carol()
+    for question in (
+        {"ask": "account", "user": "root"},
+        {"ask": "identify"},
+        {"ask": "login", "authorization": "Bearer x"},
+    ):
+        reply = hostile.ask(channel, question, [carol.fileno()])
+        assert "assertion" not in reply
+        assert "token" not in reply
+        if not reply:  # cut off
+            channel.close()
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            hostile._socks.append(channel)
+            channel.settimeout(10)
+            with hostile.being(hostile.front.pw_uid, hostile.front.pw_gid):
+                channel.connect(str(hostile.proxy.runtime / "auth/auth.sock"))
 
 
 # --- order and number

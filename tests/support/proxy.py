@@ -20,6 +20,7 @@ from tests.support.users import User, Users
 PROCESSES = {
     "front": "sockproxy.app",
     "audit": "sockproxy.audit.writer",
+    "auth": "sockproxy.auth.process",
     "lifecycle": "lifecycle",
     "network": "network",
     "filesystem": "filesystem",

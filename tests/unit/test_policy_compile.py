@@ -259,7 +259,7 @@ WHO = "{user: a, role: viewer}"
 CONTAINER = "a map with name, label or image (each once), and owner if it is not root's"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
 ROLES = "one of admin, ci, developer, viewer"
-TOP = "one of version, bindings, roles, audit"
+TOP = "one of version, bindings, roles, audit, auth"
 BODY = "one of extends, allow, deny, " + ", ".join(RULES)
 
 MISTAKES = [

@@ -39,7 +39,7 @@ def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(
             "totals": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "networks": 0, "volumes": 0, "ports": 0, "binds": 0},
             "ports": {"min": 65536, "addresses": []},
         }.get(rule)
-        or (["peer"] if rule == "via" else [] if rule in LISTS else rule == "no_new_privileges")
+        or (["peer"] if rule == "via" else [] if rule in LISTS else rule in ("no_new_privileges", "revoke_streams"))
     )
 
 

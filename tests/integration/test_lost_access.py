@@ -1,0 +1,59 @@
+"""Who is taken out of a group loses access within seconds, streams under way included where the role says so."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from sockproxy_helpers import caller
+from tests.support import containers
+from tests.support.engines import Engine
+from tests.support.proxy import default_policy, eventually
+from tests.support.raw import call
+from tests.support.users import Users
+
+BOUND = 20.0  # seconds: groups are looked up every 5, streams looked at every 5; the rest is the machine's
+
+
+@pytest.mark.daemon
+@pytest.mark.root
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_taken_out_of_the_group(engine: Engine, users: Users, start_proxy: Any) -> None:
+    keeper = f"  - {{user: {users.bob.name}, role: keeper}}\n"
+    roles = "roles:\n  keeper: {extends: developer, revoke_streams: false}\n"
+    policy = default_policy(users).replace("bindings:\n", "bindings:\n" + keeper) + roles
+    proxy = start_proxy(engine, policy)
+    script = "while echo x; do sleep 0.2; done"
+    streams = {
+        user.name: containers.follow(proxy, user, containers.run(proxy, user, script))
+        for user in (users.alice, users.bob)
+    }
+    attached = containers.attach(
+        proxy, users.alice, containers.run(proxy, users.alice, "cat", **containers.interactive())
+    )
+    try:
+        subprocess.run(["gpasswd", "-d", users.alice.name, users.developers], check=True, capture_output=True)
+        began = time.monotonic()
+        eventually(lambda: call(proxy.listen, "GET", "/v1.41/info", None, users.alice).status == 403, "refused", BOUND)
+        streams[users.alice.name].rest()  # comes to an end
+        attached.rest()
+        assert time.monotonic() - began < BOUND
+        proxy.reload(default_policy(users).replace(users.developers, "no-such-group"))  # now bob has none either
+        assert call(proxy.listen, "GET", "/v1.41/info", None, users.bob).status == 403
+        for _ in range(10):
+            assert streams[users.bob.name].chunk()  # his role lets it go on
+    finally:
+        subprocess.run(["gpasswd", "-a", users.alice.name, users.developers], check=True, capture_output=True)
+        for stream in (*streams.values(), attached):
+            stream.close()
+
+
+@pytest.mark.root
+def test_groups_are_those_of_id(users: Users) -> None:
+    """The host's NSS is asked as `id` does."""
+    for user in (users.alice, users.carol, users.root):
+        said = subprocess.run(["id", "-Gn", user.name], capture_output=True, text=True, check=True).stdout.split()
+        assert sorted(caller.account(user.uid)[1]) == sorted(said)
