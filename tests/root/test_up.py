@@ -111,7 +111,8 @@ def records(settings: Settings) -> list[dict[str, object]]:
 
 def by_name(running: Running, settings: Settings) -> dict[str, int]:
     names = {row.argv: row.name for row in table(settings)}
-    return {names[tuple(argv)]: pid for pid, argv in running.children().items()}
+    children = running.children()  # one may not have become yet what it will be
+    return {names[tuple(argv)]: pid for pid, argv in children.items() if tuple(argv) in names}
 
 
 def status(pid: int) -> dict[str, list[str]]:
@@ -127,7 +128,7 @@ def test_each_process_has_its_own_rights_and_no_more(up: Running, settings: Sett
         has, user = status(pids[row.name]), pwd.getpwnam(row.user)
         assert has["Uid"] == [str(user.pw_uid)] * 4
         assert has["Gid"] == [str(user.pw_gid)] * 4
-        assert has["Groups"] == []
+        assert has["Groups"] == [str(grp.getgrnam(group).gr_gid) for group in row.groups]
         held = sum(1 << CAPABILITIES[name] for name in row.capabilities)
         for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
             assert has[f"Cap{kind}"] == [f"{held:016x}"]
