@@ -69,6 +69,11 @@ def _around(first: int, inside: int, count: int, taken: set[int]) -> list[Extent
     return found
 
 
+def holds(found: list[Extent], on_disk: int) -> bool:
+    """Tell whether an ID on disk is anybody in the container."""
+    return any(first <= on_disk < first + count for first, _, count in found)
+
+
 def namespace(uids: list[Extent], gids: list[Extent]) -> int:
     """Make a user namespace that holds a map, and nothing else: its one process has ended; give its descriptor."""
     ours, theirs = socket.socketpair()

@@ -15,6 +15,7 @@ import stat
 from . import kernel
 from .bindledger import Bind
 from .errors import Malformed, Refused
+from .idmap import Extent, holds
 from .places import Place, allowed, join, split
 
 _NEW_FOLDER = 0o755  # as the daemon makes it
@@ -31,10 +32,14 @@ class Owner:
         self.groups = os.getgrouplist(user, gid)
 
 
-def source(bind: Bind, owner: Owner, among: list[Place]) -> int:
+def source(bind: Bind, owner: Owner, among: list[Place], uids: list[Extent], gids: list[Extent]) -> int:
     """Open a bind's source as its owner, at or below one of the role's places.
 
     This process walks as the owner from here on.
+
+    Args:
+        uids, gids: the owner's map. What belongs to subordinate IDs is the owner's: a database's container has given
+            its folder away to itself, closed to the owner, and will want it again.
 
     Returns:
         An O_PATH descriptor of a folder or a regular file.
@@ -44,9 +49,11 @@ def source(bind: Bind, owner: Owner, among: list[Place]) -> int:
     """
     kernel.walk_as(owner.uid, owner.gid, owner.groups)
     fd = _open(bind, among)
-    mode = os.fstat(fd).st_mode
-    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+    found = os.fstat(fd)
+    if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
         raise Refused(bind.field, f"{bind.source} is neither a folder nor a file")
+    if holds(uids, found.st_uid) and holds(gids, found.st_gid):
+        return fd
     for wanted, word in ((os.R_OK, "read"), (os.W_OK, "write to")):
         try:
             if wanted == os.R_OK or bind.writable:

@@ -164,11 +164,11 @@ def _clone(bind: Bind, rules: dict[str, Rule]) -> int:
         return stage.own_socket(os.environ["SOCKPROXY_LISTEN"])
     owner = stage.Owner(bind.user, bind.uid, account.pw_gid)
     same = owner.groups if rules["bind_groups"][0] is True else []
-    uids, gids = (idmap.subordinate(path, bind.user, bind.uid) for path in ("/etc/subuid", "/etc/subgid"))
-    userns = idmap.namespace(
-        idmap.extents(bind.ids[0], bind.uid, uids, []), idmap.extents(bind.ids[1], owner.gid, gids, same)
-    )
-    fd = stage.source(bind, owner, places(rules["binds"][0], account.pw_dir))
+    own = [idmap.subordinate(path, bind.user, bind.uid) for path in ("/etc/subuid", "/etc/subgid")]
+    uids = idmap.extents(bind.ids[0], bind.uid, own[0], [])
+    gids = idmap.extents(bind.ids[1], owner.gid, own[1], same)
+    userns = idmap.namespace(uids, gids)
+    fd = stage.source(bind, owner, places(rules["binds"][0], account.pw_dir), uids, gids)
     return stage.clone(fd, bind, userns, rules["unmapped_binds"][0] is True)
 
 

@@ -262,7 +262,7 @@ def test_ownership_of_those_who_change_user_at_their_start(proxy: Proxy, users: 
     alice = users.alice
     fields = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
     first = next(int(first) for name, first, _ in fields if name == alice.name)
-    run(proxy, alice, "-v", f"{home}:/h", "busybox", "sh", "-c", "chown 999 /h && touch /h/own")
+    run(proxy, alice, "-v", f"{home}:/h", "busybox", "sh", "-c", "chown 999:999 /h && chmod 700 /h && touch /h/own")
     assert (owner(home)[0], owner(home / "own")[0]) == (first + 999, alice.uid)
     assert run(proxy, alice, "-v", f"{home}:/h:ro", "busybox", "stat", "-c", "%u", "/h").strip() == "999"
     run(proxy, alice, "-v", f"{home}:/h", "busybox", "chown", "0", "/h")
