@@ -321,3 +321,29 @@ def test_what_an_archive_makes_in_a_bind_is_its_owners(proxy: Proxy, users: User
     assert person.ask("PUT", f"/containers/{made}/archive?path=/h", upload).status == 200
     person.ask("PUT", f"/containers/{made}/archive?path=/h/out", special(tarfile.FIFOTYPE, "pipe"))
     assert not secret.exists()
+
+
+def test_nobody_can_name_what_stands_for_a_bind(proxy: Proxy, users: Users, home: Path) -> None:
+    """Not even who somehow learnt the name, and not the driver either."""
+    before = set(records(proxy, users.alice))
+    assert_done(proxy.run(users.alice, ["docker", "create", "--name", "named", "-v", f"{home}:/h", "busybox"]))
+    (record,) = set(records(proxy, users.alice)) - before
+    name, driver = record.name, next(iter(proxy.engine.plugin_dir.glob("*.sock"))).stem
+    for user in (users.alice, users.bob):
+        for command in (
+            ["create", "-v", f"{name}:/x", "busybox"],
+            ["create", "--mount", f"type=volume,src={name},dst=/x", "busybox"],
+            ["create", "--mount", f"type=volume,src={name},dst=/x,volume-driver={driver}", "busybox"],
+            ["create", "--volume-driver", driver, "-v", "mine:/x", "busybox"],
+            ["volume", "create", "-d", driver, name],
+            ["volume", "inspect", name],
+            ["volume", "rm", "-f", name],
+        ):
+            done = proxy.run(user, ["docker", *command])
+            assert done.returncode != 0 or command[1] == "rm", command
+    mine = ["volume", "create", "-d", driver, f"sockproxy-{users.bob.uid}-{'0' * 32}"]
+    assert (
+        "no such bind" in proxy.engine.docker(*mine, check=False).stderr
+    )  # root may name the driver, and gets nothing
+    assert proxy.engine.docker("volume", "inspect", "-f", "{{.Driver}}", name).stdout.strip() == driver
+    assert_done(proxy.run(users.alice, ["docker", "start", "named"]))
