@@ -30,12 +30,13 @@ BECOME_ROOT = "cp /bin/busybox /h/become && chmod 4755 /h/become"
 
 
 @pytest.fixture
-def home(users: Users) -> Iterator[Path]:
-    """Alice's folder for a test."""
+def home(users: Users, proxy: Proxy) -> Iterator[Path]:
+    """Alice's folder for a test; its containers go first, since a mount would make it again."""
     place = users.alice.home / "work"
     place.mkdir()
     os.chown(place, users.alice.uid, users.alice.gid)
     yield place
+    proxy.engine.clean()
     for entry in sorted(place.rglob("*"), key=lambda path: len(path.parts), reverse=True):
         entry.unlink() if entry.is_symlink() or not entry.is_dir() else entry.rmdir()
     place.unlink() if place.is_symlink() else place.rmdir()
