@@ -30,6 +30,8 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
         return value
     if is_zero(options.get(FILES)):
         options[FILES] = "1" if options.get(SIZE) else "2"
+        if driver == "local" and options[FILES] == "1":  # it would pack what it rotates, and refuses that with one file
+            options.setdefault("compress", "false")
     if not re.fullmatch("[1-9][0-9]{0,3}", options[FILES]):
         raise Malformed(f"{ctx.path}: {show(options[FILES])} is no number of files")
     if is_zero(options.get(SIZE)):

@@ -133,7 +133,7 @@ def test_admin_may(host: dict[str, object]) -> None:
         ({"Runtime": "runc"}, {"Runtime": "runc"}),
         (
             {"LogConfig": {"Type": "local", "Config": {"max-size": "1m"}}},
-            {"LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "1"}}},
+            {"LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "1", "compress": "false"}}},
         ),
         ({"MaskedPaths": None, "ReadonlyPaths": None}, {"MaskedPaths": None, "ReadonlyPaths": None}),
         ({"OomScoreAdj": 500, "OomKillDisable": False}, {"OomScoreAdj": 500, "OomKillDisable": False}),

@@ -64,7 +64,8 @@ def options(given: dict[str, str], driver: str = "json-file", rules: dict[str, o
 )
 @pytest.mark.parametrize("driver", ["", "json-file", "local"])
 def test_logs_rotate(driver: str, given: dict[str, str], sent: dict[str, str]) -> None:
-    assert options(given, driver) == sent
+    unpacked = {"compress": "false"} if driver == "local" and sent["max-file"] == "1" else {}
+    assert options(given, driver) == {**sent, **unpacked}
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,22 @@ def image_archive(tag: str) -> bytes:
     return packed.getvalue()
 
 
+def packed(**fields: Any) -> bytes:
+    """Pack one member that is no file."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        entry = tarfile.TarInfo()
+        for key, value in fields.items():
+            setattr(entry, key, value)
+        archive.addfile(entry)
+    return held.getvalue()
+
+
+def disk(name: str) -> bytes:
+    """Form an archive of a device that is open to all: one of the host's disks."""
+    return packed(name=name, type=tarfile.BLKTYPE, mode=0o666, devmajor=7, devminor=0)
+
+
 def steal(text: str) -> bytes:
     return tar(Dockerfile=text)
 
@@ -217,7 +233,7 @@ ROWS_LIMITS = [
     create("reads of a device", LIMITS, host(lambda config: config["BlkioDeviceReadBps"]), {"BlkioDeviceReadBps": [{"Path": "/dev/null", "Rate": 1}]}),
     ask("memory lifted by an update", LIMITS, lambda stage: stage.inspect("/containers/{OWN}/json")["HostConfig"]["Memory"] == OVER, Ask("POST", "/containers/{OWN}/update", {"Memory": OVER, "MemorySwap": OVER})),
     ask("pids lifted by an update", LIMITS, lambda stage: (stage.inspect("/containers/{OWN}/json")["HostConfig"]["PidsLimit"] or 0) <= 0, Ask("POST", "/containers/{OWN}/update", {"PidsLimit": -1})),
-    ask("docker update", LIMITS, lambda stage: stage.inspect("/containers/{OWN}/json")["HostConfig"]["CpuQuota"] == 10_000_000, Docker("update --cpu-period 1000 --cpu-quota 10000000 alices-app")),
+    ask("docker update", LIMITS, lambda stage: (stage.inspect("/containers/{OWN}/json")["HostConfig"]["PidsLimit"] or 0) <= 0, Docker("update --pids-limit -1 alices-app")),
 ]  # fmt: skip
 
 FILES = "create: the host's files"
@@ -368,6 +384,14 @@ ROWS_EXEC = [
     ask("a body at the start, without a version", EXEC, privileged, Ask("POST", CREATE, wish()), Ask("POST", "/v1.21/containers/{MADE}/start", {"Privileged": True}), engine="20"),
 ]  # fmt: skip
 
+UNPACKED = "cp: the daemon unpacks as root of the host"
+HOME = Ask("POST", CREATE, wish({"Binds": ["{HOME}:/h"]}))
+ROWS_UNPACKED = [
+    ask("a device node in a folder of the host", UNPACKED, lambda stage: stage.in_home("disk"), HOME, Ask("PUT", "/containers/{MADE}/archive?path=/h", disk("disk"))),
+    ask("the same from above", UNPACKED, lambda stage: stage.in_home("disk"), HOME, Ask("PUT", "/containers/{MADE}/archive?path=/&copyUIDGID=1", disk("h/disk"))),
+    ask("the same through a link in the container", UNPACKED, lambda stage: stage.in_home("disk"), HOME, Ask("PUT", "/containers/{MADE}/archive?path=/", packed(name="way", type=tarfile.SYMTYPE, linkname="/h")), Ask("PUT", "/containers/{MADE}/archive?path=/way", disk("disk"))),
+]  # fmt: skip
+
 JSON = "JSON: two readers see two things"
 ROWS_JSON = [
     *(
@@ -499,6 +523,7 @@ ATTACKS: list[Attack] = [
     *ROWS_READING,
     *ROWS_CHANGING,
     *ROWS_EXEC,
+    *ROWS_UNPACKED,
     *ROWS_JSON,
     *ROWS_FORMS,
     *ROWS_PATHS,

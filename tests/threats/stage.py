@@ -122,6 +122,7 @@ class Stage:
             "SOCKET": str(self._socket_path),
             "PORT": str(PORT),
             "FOLDER": str(folder),
+            "HOME": str(users.alice.home),
         }
         self.on_host("ip", "address", "add", "192.168.77.5/24", "dev", "eth0")  # a network of the host's own
         self.hits.touch()
@@ -147,6 +148,7 @@ class Stage:
         self.hits.write_text("")
         while self.socket_hit():
             pass
+        (self.users.alice.home / "disk").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (self.engine.folder / "made-by-create").rmdir()
         if not self._base:
@@ -296,6 +298,10 @@ class Stage:
         """Run a command where the daemon's network is."""
         done: subprocess.CompletedProcess[str] = self.engine.exec(list(command), capture_output=True)
         return done.stdout
+
+    def in_home(self, name: str) -> bool:
+        """Tell whether there is something of this name in the attacker's home, on the host."""
+        return (self.users.alice.home / name).exists()
 
     def socket_hit(self) -> bool:
         """Tell whether somebody has connected to root's own socket, which no user may."""

@@ -1,0 +1,153 @@
+"""Which images a caller may name, and which names of theirs a call may set or remove: each reason to refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from sockproxy_helpers import counts
+from sockproxy_helpers.errors import Malformed, NotFound, Refused
+from sockproxy_helpers.ledger import Entry, Ledger, Writer
+from sockproxy_helpers.naming import Naming
+from sockproxy_helpers.objects import OWNER
+from tests.helpers.asked import KIM, LEE, finish
+from tests.support.judging import DEVELOPER, context, judge
+
+MINE, THEIRS, SHARED = ("sha256:" + digit * 64 for digit in "123")
+SECOND = "sha256:11" + "4" * 62
+DIGEST = "@sha256:" + "5" * 64
+IMAGES: list[dict[str, Any]] = [
+    {"Id": MINE, "RepoTags": ["mine:1", "theirs:2"], "RepoDigests": ["mine" + DIGEST], "Labels": {OWNER: str(KIM)}},
+    {"Id": SECOND, "RepoTags": ["mine:2"], "RepoDigests": [], "Labels": {OWNER: str(KIM)}},
+    {"Id": THEIRS, "RepoTags": ["theirs:1"], "RepoDigests": [], "Labels": {OWNER: str(LEE)}},
+    {"Id": SHARED, "RepoTags": ["base:1", "base:2"], "RepoDigests": ["base" + DIGEST], "Labels": {}},
+]
+
+
+class Daemon:
+    """A daemon with images."""
+
+    async def request(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+        if target == "/images/json":
+            return 200, json.dumps(IMAGES).encode()
+        reference = unquote(target.removeprefix("/images/").removesuffix("/json"))
+        reference = reference.removeprefix("docker.io/library/")
+        if reference == "broken":
+            return 500, b'{"message": "invalid reference"}'
+        for image in IMAGES:
+            named = reference in (*image["RepoTags"], *image["RepoDigests"], image["Id"], image["Id"][7:])
+            if named or reference + ":latest" in image["RepoTags"]:
+                return 200, json.dumps({**image, "Config": {"Labels": image["Labels"]}}).encode()
+        return 404, json.dumps({"message": f"No such image: {reference}"}).encode()
+
+
+@pytest.fixture
+def naming(tmp_path: Path) -> Naming:
+    writer = Writer(str(tmp_path))
+    for name, identity in (("mine:1", MINE), ("mine:2", SECOND)):
+        writer.put(f"docker.io/library/{name}", Entry(KIM, identity, False))
+    for name, identity, shared in (("theirs:1", THEIRS, False), ("theirs:2", MINE, False), ("base:1", SHARED, True)):
+        writer.put(f"docker.io/library/{name}", Entry(LEE, identity, shared))
+    return Naming(Ledger(str(tmp_path)), Daemon(), context(DEVELOPER, "ImageDelete"))  # type: ignore[arg-type]
+
+
+def change(naming: Naming, form: str, name: str = "", **query: str) -> Any:
+    return finish(naming.change(form, {"name": name}, list(query.items())))
+
+
+def test_what_is_there(naming: Naming) -> None:
+    assert finish(naming.image("id", "mine:1")) == MINE
+    assert finish(naming.image("id", SHARED)) == SHARED
+    for reference in ("theirs:1", THEIRS, THEIRS[7:], "theirs:2"):
+        with pytest.raises(NotFound, match="No such image"):
+            finish(naming.image("id", reference))
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("a b", "is not the name of an image"),
+        ("broken", "invalid reference"),
+        ("11", "is ambiguous: the IDs of several"),
+    ],
+)
+def test_references_that_are_none(naming: Naming, reference: str, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        finish(naming.image("id", reference))
+
+
+def test_pulls(naming: Naming) -> None:
+    assert change(naming, "pulled", fromImage="busybox", tag="1") == [
+        ("fromImage", "docker.io/library/busybox"),
+        ("tag", "1"),
+    ]
+    for other in ({"fromSrc": "-"}, {"repo": "x"}):
+        with pytest.raises(Malformed, match="two ways to create an image"):
+            change(naming, "pulled", fromImage="busybox", **other)
+    with pytest.raises(Refused, match="all tags of a repository at once"):
+        change(naming, "pulled", fromImage="busybox")
+
+
+def test_pushes(naming: Naming) -> None:
+    change(naming, "pushed", "mine", tag="1")
+    change(naming, "pushed", "mine")
+    with pytest.raises(Malformed, match="push by tag, not by digest"):
+        change(naming, "pushed", "mine" + DIGEST)
+    with pytest.raises(NotFound):
+        change(naming, "pushed", "theirs", tag="1")
+    with pytest.raises(Refused, match="not all tags of theirs are yours to push"):
+        change(naming, "pushed", "theirs")
+
+
+def test_removals(naming: Naming) -> None:
+    change(naming, "removed", "mine:1")
+    with pytest.raises(Refused, match="removed by its names, one by one"):
+        change(naming, "removed", SHARED)
+    with pytest.raises(Refused, match="theirs:2 would go with it, and is not yours to remove"):
+        change(naming, "removed", MINE)
+
+
+class Full:
+    """A daemon with as many of Kim's things as there may be."""
+
+    def __init__(self, *items: dict[str, Any]) -> None:
+        self._items = list(items)
+
+    async def request(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+        found: Any = {"Volumes": self._items} if target.startswith("/volumes") else self._items
+        return 200, json.dumps(found).encode()
+
+
+def test_totals() -> None:
+    rules = {**DEVELOPER, "totals": {**DEVELOPER["totals"], "networks": 1, "volumes": 1}}  # type: ignore[dict-item]
+    one = {"Name": "first", "Labels": {OWNER: str(KIM)}}
+    with pytest.raises(Refused, match="may have 1 networks, and you have 1: first: remove one"):
+        finish(counts.networks(Full(one), context(rules, "NetworkCreate")))  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="may have 1 volumes, and you have 1: first: remove one"):
+        finish(counts.volume(Full(one), context(rules, "VolumeCreate"), {"Name": "second"}))  # type: ignore[arg-type]
+    finish(counts.volume(Full(one), context(rules, "VolumeCreate"), {"Name": "first"}))  # type: ignore[arg-type]
+    none = {**rules, "totals": {**rules["totals"], "networks": 0}}  # type: ignore[dict-item]
+    with pytest.raises(Refused, match="may have no networks"):
+        finish(counts.networks(Full(), context(none, "NetworkCreate")))  # type: ignore[arg-type]
+
+
+def test_ports_of_all_containers() -> None:
+    rules = {**DEVELOPER, "totals": {**DEVELOPER["totals"], "ports": 2}}  # type: ignore[dict-item]
+    one = {"Names": ["/first"], "Labels": {OWNER: str(KIM), counts.PORTS: "2"}}
+    part = {"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}
+    with pytest.raises(Refused, match="may publish 2 ports, you have 2 and want 1 more"):
+        finish(counts.containers(Full(one), context(rules, "ContainerCreate"), part, "busybox"))  # type: ignore[arg-type]
+
+
+def test_names_of_users_bridges() -> None:
+    with pytest.raises(Refused, match="names like sockproxy-1000 are for the bridges"):
+        judge("NetworkCreate", {"Name": "sockproxy-1000"})
+
+
+def test_the_classic_builder_takes_any_base_image() -> None:
+    with pytest.raises(Refused, match="may not use the classic builder"):
+        judge("ImageBuild", rules={**DEVELOPER, "base_images": ["busybox"]})
