@@ -97,7 +97,7 @@ def targets(folder: Path) -> Iterator[list[Target]]:
             config.write_text(HAPROXY.format(listen=haproxy, upstream=upstream))
             started.append(_start(["haproxy", "-db", "-q", "-f", str(config)], haproxy))
             found.append(Target("haproxy", haproxy, started[-1].pid))
-        engine = cast(Engine, SimpleNamespace(socket=str(upstream), version="bench"))
+        engine = cast(Engine, SimpleNamespace(socket=str(upstream), version="bench", plugin_dir=folder / "plugins"))
         (folder / "proxy").mkdir()
         proxy = Proxy(engine, folder / "proxy", POLICY)
         started.append(cast("subprocess.Popen[bytes]", proxy.up))
