@@ -13,11 +13,9 @@ from tests.support.engines import Engine
 from tests.support.proxy import Proxy
 from tests.support.users import User, Users
 
-pytestmark = [
-    pytest.mark.daemon,
-    pytest.mark.root,
-    pytest.mark.parametrize("engine", ["26", "28"], indirect=True),
-]
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+engines = pytest.mark.parametrize("engine", ["26", "28"], indirect=True)  # what the engine enforces
+newest = pytest.mark.parametrize("engine", ["28"], indirect=True)
 
 SIMPLE = """# syntax=docker/dockerfile:1
 FROM busybox AS one
@@ -51,6 +49,7 @@ def dockerfile(proxy: Proxy, user: User, text: str, *arguments: str) -> subproce
     return build(proxy, user, *arguments, str(folder(user, "plain", {"Dockerfile": text})))
 
 
+@engines
 def test_building(proxy: Proxy, users: Users, engine: Engine) -> None:
     context = folder(users.alice, "context", {"Dockerfile": SIMPLE, "file": "content\n"})
     arguments = ["-t", "kit:1", "-t", "kit:2", "--build-arg", "WHO=me", "--label", "c=d", str(context)]
@@ -61,6 +60,7 @@ def test_building(proxy: Proxy, users: Users, engine: Engine) -> None:
     assert_done(proxy.docker(users.alice, "rmi", "kit:1", "kit:2"))
 
 
+@newest
 def test_what_is_recorded(proxy: Proxy, users: Users) -> None:
     before = len(proxy.records())
     text = "FROM busybox\nARG PASS\nRUN --mount=type=secret,id=s test -s /run/secrets/s\n"
@@ -78,6 +78,7 @@ def test_what_is_recorded(proxy: Proxy, users: Users) -> None:
     assert "hidden" not in (proxy.log / "audit.jsonl").read_text()
 
 
+@engines
 def test_what_a_developer_may_not(proxy: Proxy, users: Users, engine: Engine) -> None:
     refused = {
         ("--network", "host"): "host's network",
@@ -100,11 +101,13 @@ def test_what_a_developer_may_not(proxy: Proxy, users: Users, engine: Engine) ->
     assert engine.docker("images", "-aq").stdout == images
 
 
+@newest
 def test_a_viewer_may_not_build(proxy: Proxy, users: Users) -> None:
     done = dockerfile(proxy, users.carol, "FROM busybox\n")
     assert (done.returncode, "role viewer does not allow" in done.stderr) == (1, True), done.stderr
 
 
+@engines
 def test_nobody_sees_others_builds_and_images(proxy: Proxy, users: Users) -> None:
     text = "FROM busybox\nRUN echo alices >/alices\n"
     assert_done(build(proxy, users.alice, "-t", "alices:1", str(folder(users.alice, "hers", {"Dockerfile": text}))))
@@ -117,6 +120,7 @@ def test_nobody_sees_others_builds_and_images(proxy: Proxy, users: Users) -> Non
         assert [" hers " in assert_done(one) for one in listed] == [True, False]
 
 
+@engines
 def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
     text = "FROM busybox\nRUN --mount=type=cache,target=/c,id={} echo $(cat /c/who) >/was; id -u; echo {} >/c/who\n"
     for identity in ("shared", "../sockproxy-0/shared"):
@@ -135,6 +139,7 @@ def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
     assert found[0] == found[1] != found[2]
 
 
+@newest
 def test_an_error_is_shown_with_its_line(proxy: Proxy, users: Users) -> None:
     text = "FROM busybox\n" + f"# {'x' * 78}\n" * 1000 + "RUN echo why; exit 4\n"
     done = dockerfile(proxy, users.alice, text)
