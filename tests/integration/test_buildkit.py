@@ -129,8 +129,8 @@ def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
             was = proxy.docker(user, "run", "--rm", f"of{user.uid}", "cat", "/was").stdout
             assert was == "\n"
     again = text.format("shared", "again")
-    assert_done(dockerfile(proxy, users.alice, again, "-t", "again"))
-    assert proxy.docker(users.alice, "run", "--rm", "again", "cat", "/was").stdout == f"{users.alice.name}\n"
+    assert_done(dockerfile(proxy, users.alice, again, "-t", "same-cache"))
+    assert proxy.docker(users.alice, "run", "--rm", "same-cache", "cat", "/was").stdout == f"{users.alice.name}\n"
     once = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/uuid\n"
     found = []
     for user in (users.alice, users.alice, users.bob):

@@ -63,7 +63,7 @@ def test_from_a_pipe_by_name_and_with_the_cache_of_an_image(proxy28: Proxy, user
     text = f"FROM busybox\nRUN echo {version} >/version\n"
     first = ["build", "-t", f"cached:{version}", "--build-arg", "BUILDKIT_INLINE_CACHE=1", "-"]
     assert_done(proxy28.docker(alice, *first, env=env, input=text))
-    second = ["build", "--progress=plain", "--cache-from", f"cached:{version}", "-t", "again", "-"]
+    second = ["build", "--progress=plain", "--cache-from", f"cached:{version}", "-t", f"again:{version}", "-"]
     assert "CACHED" in proxy28.docker(alice, *second, env=env, input=text).stderr
     context = folder(alice, "piped", {"Dockerfile": text, "f": "x"})
     tar = subprocess.run(["tar", "-C", context, "-c", "."], capture_output=True, check=True).stdout
