@@ -27,6 +27,7 @@ _DROP_IN = f"""\
 [Socket]
 ListenStream=
 ListenStream={MOVED}
+RemoveOnStop=yes
 DirectoryMode=0700
 SocketMode=0600
 SocketUser=root

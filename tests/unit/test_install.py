@@ -74,7 +74,7 @@ def test_a_take_over_moves_the_daemons_socket_before_ours_is_there(machine: Smal
     assert order == sorted(order)
     drop_in = machine.read(plan.DROP_IN) or ""
     assert f"ListenStream=\nListenStream={plan.MOVED}\n" in drop_in
-    assert "DirectoryMode=0700\nSocketMode=0600" in drop_in
+    assert "DirectoryMode=0700\nSocketMode=0600\n" in drop_in
     machine.ran.clear()
     machine.carry_out(plan.uninstall(machine))
     assert machine.ran[0].startswith("systemctl disable --now ")

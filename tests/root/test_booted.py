@@ -1,0 +1,203 @@
+"""What an administrator gets, on a Debian that was booted with systemd: the package, a take-over, and back.
+
+The tests go in order, on one machine: each begins where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import needs
+from tests.support.booted import Booted
+from tests.support.proxy import eventually
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+
+DEB = Path(__file__).resolve().parents[2] / "systemd" / "deb"
+PLAIN, DAEMON = "unix:///run/sockproxy/docker.sock", "/run/sockproxy-docker/docker.sock"
+# Connects anew for each request, until it is told to stop; prints how many were answered, and what went wrong.
+LOAD = """
+import os, socket
+done, errors = 0, []
+while True:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        try:
+            sock.connect("/run/docker.sock")
+            sock.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: d\\r\\nConnection: close\\r\\n\\r\\n")
+            answer = b"".join(iter(lambda: sock.recv(4096), b""))
+        except OSError as error:
+            errors.append(repr(error))
+            answer = b"HTTP/1.1 200"
+        if not answer.startswith(b"HTTP/1.1 200"):
+            errors.append(repr(answer[:80]))
+    done += 1
+    if os.path.exists("/tmp/enough"):
+        break
+print(done, *errors)
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs.root()
+    done = subprocess.run(
+        [DEB, tmp_path_factory.mktemp("deb")], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def machine(package: Path) -> Iterator[Booted]:
+    booted = Booted(Path(tempfile.mkdtemp(prefix="spt-booted-", dir="/var/tmp")))
+    try:
+        booted.copy(package, "/root/sockproxy.deb")
+        booted.write("/tmp/load.py", LOAD)
+        booted.import_busybox("/run/docker.sock")
+        for name, groups in (("alice", "sockproxy-users"), ("bob", "sockproxy-users"), ("mallory", "docker")):
+            booted.must("sh", "-c", f"groupadd -f {groups}; useradd -m -G {groups} {name}")
+        yield booted
+    finally:
+        booted.stop()
+
+
+def docker(machine: Booted, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return machine.run("docker", *arguments, user=user)
+
+
+def etc(machine: Booted) -> str:
+    """Describe all that an installation may touch, but accounts and their backups."""
+    return machine.must(
+        "sh", "-c", "find /etc /run/systemd/system -not -name '*-' -type f | sort | xargs ls -ld --time-style=+"
+    )
+
+
+def states(machine: Booted) -> list[str]:
+    return machine.run("systemctl", "is-active", "docker.socket", "docker.service", "sockproxy.service").stdout.split()
+
+
+def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
+    machine.must("dpkg", "-i", "/root/sockproxy.deb")
+    assert states(machine) == ["active"] * 3
+    assert machine.must("docker", "-H", PLAIN, "run", "--rm", "busybox", "echo", "hello", user="alice") == "hello\n"
+    refused = docker(machine, "alice", "-H", PLAIN, "run", "--rm", "--privileged", "busybox")
+    assert "role developer may not run privileged containers" in refused.stderr
+    assert "no binding matches" in docker(machine, "mallory", "-H", PLAIN, "ps").stderr
+    told = machine.run("sockproxy", "doctor").stdout
+    assert "mallory can open /var/run/docker.sock past sockproxy" in told
+    for name in ("daemon", "serving", "code", "landlock", "accounts"):
+        assert f"ok      {name} " in told, told
+
+
+def test_a_dry_run_and_no_answer_change_nothing(machine: Booted) -> None:
+    before = etc(machine)
+    assert "docker.socket.d" in machine.must("sockproxy", "install", "--takeover", "--dry-run")
+    assert machine.run("sockproxy", "install", "--takeover").returncode == 2
+    assert etc(machine) == before
+
+
+def test_a_take_over_needs_no_setting_of_anybody(machine: Booted) -> None:
+    machine.write("/root/etc-before", etc(machine))
+    machine.must("sockproxy", "install", "--takeover", "--yes")
+    assert states(machine) == ["active"] * 3
+    machine.import_busybox(DAEMON)
+    assert docker(machine, "alice", "run", "--rm", "busybox", "echo", "hello").stdout == "hello\n"
+    assert docker(machine, "root", "ps").returncode == 0
+    for user in ("alice", "mallory"):
+        assert "permission denied" in docker(machine, user, "-H", f"unix://{DAEMON}", "ps").stderr
+    assert "no binding matches" in docker(machine, "mallory", "ps").stderr
+    told = machine.run("sockproxy", "doctor").stdout
+    assert "ok      daemon-socket" in told, told
+
+
+def test_two_users_have_each_their_own(machine: Booted) -> None:
+    for user in ("alice", "bob"):
+        made = docker(machine, user, "run", "-d", "--name", f"{user}s", "busybox", "sleep", "1000")
+        assert made.returncode == 0, made.stderr
+    assert docker(machine, "alice", "ps", "--format", "{{.Names}}").stdout == "alices\n"
+    assert "No such container" in docker(machine, "bob", "rm", "-f", "alices").stderr
+    assert set(docker(machine, "root", "ps", "--format", "{{.Names}}").stdout.split()) == {"alices", "bobs"}
+    record = machine.must("sh", "-c", "cat /var/log/sockproxy/audit*.jsonl")
+    assert '"ev":"start"' in record
+    assert '"op":"ContainerCreate"' in record
+
+
+def test_reload_takes_a_right_policy_and_leaves_the_old_for_a_wrong_one(machine: Booted) -> None:
+    machine.write("/etc/sockproxy/sockproxy.yaml", "version: 1\nbindings: [{user: nobody-here, role: none}]\n")
+    assert machine.run("systemctl", "reload", "sockproxy").returncode != 0
+    assert "expected" in machine.must("journalctl", "-u", "sockproxy", "-n", "20", "-o", "cat")
+    assert docker(machine, "alice", "ps", "-q").stdout
+    machine.write("/etc/sockproxy/sockproxy.yaml", "version: 1\nbindings: [{group: sockproxy-users, role: viewer}]\n")
+    machine.must("systemctl", "reload", "sockproxy")
+    eventually(lambda: "viewer" in docker(machine, "alice", "run", "--rm", "busybox", "true").stderr, "the new policy")
+    machine.must("rm", "/etc/sockproxy/sockproxy.yaml")
+    machine.must("systemctl", "reload", "sockproxy")
+    eventually(lambda: docker(machine, "alice", "run", "--rm", "busybox", "true").returncode == 0, "the old policy")
+
+
+def test_what_crashes_or_hangs_comes_back(machine: Booted) -> None:
+    units = machine.must("sh", "-c", "cd /etc/systemd/system; ls -d sockproxy-*.service | grep -v prepare").split()
+    for unit in units:
+        machine.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
+    eventually(lambda: docker(machine, "alice", "ps", "-q").stdout, "all processes are back")
+    machine.must("mkdir", "-p", "/run/systemd/system/sockproxy-front.service.d")
+    machine.write("/run/systemd/system/sockproxy-front.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
+    machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", "sockproxy-front.service")
+    machine.must("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "sockproxy-front.service")
+    assert docker(machine, "alice", "ps", "-q").stdout  # waits until the watchdog has the front started again
+    assert "Watchdog timeout" in machine.must("journalctl", "-u", "sockproxy-front", "-n", "40", "-o", "cat")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("systemctl", "restart", "sockproxy.service"), ("dpkg", "-i", "/root/sockproxy.deb")],
+    ids=["restart", "upgrade"],
+)
+def test_no_connection_is_lost(machine: Booted, change: tuple[str, ...]) -> None:
+    machine.run("rm", "-f", "/tmp/enough")
+    results: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(machine.must("python3", "/tmp/load.py", user="alice")))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    machine.must(*change)
+    machine.must("touch", "/tmp/enough")
+    for thread in threads:
+        thread.join(60)
+    assert [result.split()[1:] for result in results] == [[], []], results
+    assert states(machine) == ["active"] * 3
+
+
+def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
+    machine.must("docker", "rm", "-f", "alices", "bobs")  # sleep does not end by itself
+    machine.reboot()
+    assert states(machine) == ["active"] * 3
+    assert docker(machine, "alice", "ps").returncode == 0
+    assert "permission denied" in docker(machine, "mallory", "-H", f"unix://{DAEMON}", "ps").stderr
+
+
+def test_uninstalled_all_is_as_it_was(machine: Booted) -> None:
+    machine.must("sockproxy", "uninstall", "--yes")
+    assert states(machine)[:2] == ["active", "active"]
+    assert machine.must("stat", "-c", "%a %U %G", "/run/docker.sock") == "660 root docker\n"
+    assert docker(machine, "mallory", "ps").returncode == 0  # as before: the group docker is root
+    before = machine.must("cat", "/root/etc-before")
+    assert etc(machine) == before
+    assert machine.run("ls", "/run/sockproxy-docker").returncode != 0
+    machine.must("dpkg", "--purge", "sockproxy")
+    left = machine.run(
+        "sh", "-c", "ls -d /usr/lib/sockproxy /usr/bin/sockproxy /usr/lib/systemd/system/sockproxy*"
+    ).stdout
+    assert left == ""
+    assert machine.run("systemctl", "--failed", "--quiet").stdout == ""
+    assert machine.must("sh", "-c", "ls /var/log/sockproxy")  # the record is not a package's to remove
