@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from sockproxy_helpers.policy import PUBLIC, Policy
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
+LAST_SECONDS = 0.5  # for a request of who has connected before the end began
 WHY = "x-sockproxy-why"  # a header: the reason that a person states
 MEMO_HEADS, MEMO_HEAD = 500, 2048  # entries, bytes: a megabyte at most
 SECRETS = frozenset({"authorization", "x-registry-auth", "x-registry-config"})  # kept no longer than their request
@@ -67,7 +69,7 @@ class Services:
 
     Attributes:
         policy: replaced as a whole on reload.
-        draining: no further request is taken.
+        draining: each session takes one more request at the most, and not for long.
         idle: the waits of sessions that have no request under way.
     """
 
@@ -81,7 +83,11 @@ class Services:
         """Let each session end after the request that is under way."""
         self.draining = True
         for scope in self.idle:
-            scope.cancel()
+            scope.deadline = self.last_call()
+
+    def last_call(self) -> float:
+        """Tell until when a request may still begin: what a client has sent before it could know is served."""
+        return trio.current_time() + LAST_SECONDS if self.draining else math.inf
 
 
 class Session:
@@ -129,7 +135,7 @@ class Session:
             return await self._refuse(problem)
 
     async def _await_head(self) -> bytes:
-        with trio.CancelScope() as scope:
+        with trio.CancelScope(deadline=self._services.last_call()) as scope:
             self._services.idle.add(scope)
             try:
                 return await self._client.head()

@@ -13,7 +13,7 @@ from sockproxy.audit.client import Recorder
 from sockproxy.errors import ConfigError
 from sockproxy.supervise import host
 from sockproxy.supervise.host import UpError, say
-from sockproxy.supervise.supervisor import USAGE_ERROR, publish, published, record
+from sockproxy.supervise.supervisor import USAGE_ERROR, publish, published, ready_state, record
 from sockproxy.supervise.table import AUTH, Settings
 
 STEPS = ("prepare", "started", "reload", "stopping")
@@ -28,6 +28,7 @@ def main(options: argparse.Namespace) -> int:
     settings = Settings.of(options)
     try:
         if options.step == "prepare":
+            ready_state(settings)
             publish(settings)
             host.assertion_key(settings.assertion_key, AUTH)
         elif options.step == "reload":

@@ -54,7 +54,7 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
         raise UpError(f"{settings.listen} cannot be both the daemon's socket and the users'")
     ready_host(settings, rows)
     locks = [host.lock(settings.runtime_dir), host.lock(settings.state_dir)]
-    host.salt(os.path.join(settings.state_dir, "salt"))
+    ready_state(settings)
     policy = publish(settings)
     host.assertion_key(settings.assertion_key, AUTH)
     if policy.auth["accounts"] != "none":
@@ -77,6 +77,11 @@ def ready_host(settings: Settings, rows: tuple[Row, ...]) -> None:
     for row in rows:
         host.readable(row, take_rights(row))
     host.folders(settings)
+
+
+def ready_state(settings: Settings) -> None:
+    """Have what processes go by from one start to the next, and what the kernel holds for them until it ends."""
+    host.salt(os.path.join(settings.state_dir, "salt"))
     host.cgroups_of_users(settings.shares)
 
 

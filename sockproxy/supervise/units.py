@@ -22,6 +22,12 @@ from sockproxy.supervise.table import GRACE, Endpoint, Row, Settings, accounts, 
 MAIN, PREPARE = "sockproxy.service", "sockproxy-prepare.service"
 USERS = "sockproxy-users"  # the group that the built-in policy makes developers
 DESCRIPTORS = 524288  # systemd's usual hard limit; each call holds several
+_OLD = "blkio cpu cpu,cpuacct cpuacct cpuset devices freezer hugetlb memory misc net_cls net_cls,net_prio net_prio"
+_OLD += " perf_event pids rdma systemd unified"
+# To make the folders of the users' cgroups takes a capability: cgroup folders have mode 0555.
+_NOT_TO_PREPARE = ("ProtectControlGroups=yes", "CapabilityBoundingSet=", "RestrictAddressFamilies=AF_UNIX")
+# Where the folder of the users' cgroups can be: in version 2, or in each hierarchy of version 1.
+_HIERARCHIES = ("", *(f"{name}/" for name in _OLD.split()))
 _LISTEN = {socket.SOCK_STREAM: "ListenStream", socket.SOCK_SEQPACKET: "ListenSequentialPacket"}
 
 # Holds for every process, and leaves it in the host's mount namespace.
@@ -44,7 +50,7 @@ ProtectClock=yes
 ProtectHostname=yes
 DevicePolicy=closed
 KeyringMode=private
-UMask=0077
+UMask=0027
 LimitCORE=0
 """
 # Each of these gives it a mount namespace of its own.
@@ -140,7 +146,16 @@ def _main(settings: Settings, rows: tuple[Row, ...]) -> str:
 def _prepare(settings: Settings) -> str:
     return _file(
         ("Description=sockproxy: the policy, compiled", f"PartOf={MAIN}"),
-        ("Type=oneshot", "RemainAfterExit=yes", f"ExecStart={_step(settings, 'prepare')}", *_confined(settings)),
+        (
+            "Type=oneshot",
+            "RemainAfterExit=yes",
+            f"ExecStart={_step(settings, 'prepare')}",
+            *(line for line in _confined(settings) if line not in _NOT_TO_PREPARE),
+            "CapabilityBoundingSet=CAP_DAC_OVERRIDE",
+            "ReadWritePaths=/sys/fs/cgroup",
+            "RestrictAddressFamilies=none",  # it hears and asks nobody
+            "ProtectProc=invisible",
+        ),
     )
 
 
@@ -182,11 +197,14 @@ def _capable(row: Row) -> Iterator[str]:
     held = " ".join(f"CAP_{name.upper()}" for name in row.capabilities)
     opens = "setuid" in row.capabilities  # where, is its own affair; the other attaches where the daemon sees it
     for line in _CONFINED.splitlines():
+        if opens and line == "RestrictSUIDSGID=yes":
+            continue  # with it openat2(2) fails: systemd can't look into its arguments
         if line in ("CapabilityBoundingSet=", "AmbientCapabilities="):
             yield line + held
         else:
             yield "RestrictNamespaces=mnt user" if opens and line == "RestrictNamespaces=yes" else line
-    yield f"SystemCallFilter={'@setuid open_tree mount_setattr mount' if opens else 'move_mount umount2'}"
+    as_caller = "@setuid setfsuid setfsgid open_tree mount_setattr mount"
+    yield f"SystemCallFilter={as_caller if opens else 'move_mount umount2'}"
     if opens:
         yield from ("PrivateMounts=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes")
         yield from ("ProtectKernelLogs=yes", "ProtectControlGroups=yes")
@@ -200,6 +218,8 @@ def _confined(settings: Settings) -> Iterator[str]:
     at_home = any(path.startswith(("/home/", "/root/", "/run/user/")) for path in (*code, *ours))
     yield f"ProtectHome={'read-only' if at_home else 'yes'}"
     yield f"ReadWritePaths={' '.join(map(_quoted, ours))}"
+    groups = " ".join(f"-/sys/fs/cgroup/{place}{settings.shares}" for place in _HIERARCHIES)
+    yield f"ReadWritePaths={groups}"  # made by the time a helper is started; Landlock leaves it to those who need it
 
 
 def _socket(row: Row, name: str, endpoint: Endpoint) -> str:

@@ -129,6 +129,16 @@ def test_two_users_have_each_their_own(machine: Booted) -> None:
     assert '"op":"ContainerCreate"' in record
 
 
+def test_a_bind_is_the_callers_own(machine: Booted) -> None:
+    made = docker(
+        machine, "alice", "run", "--rm", "-v", "/home/alice/new:/new", "busybox", "sh", "-c", "echo x >/new/file"
+    )
+    assert made.returncode == 0, made.stderr
+    assert (
+        machine.must("stat", "-c", "%U", "/home/alice/new/file") == "alice\n"
+    )  # root in the container is alice outside
+
+
 def test_reload_takes_a_right_policy_and_leaves_the_old_for_a_wrong_one(machine: Booted) -> None:
     machine.write("/etc/sockproxy/sockproxy.yaml", "version: 1\nbindings: [{user: nobody-here, role: none}]\n")
     assert machine.run("systemctl", "reload", "sockproxy").returncode != 0

@@ -24,7 +24,8 @@ VERSION = "1"  # of what is in the root: a change of PACKAGES needs another
 BOOT = """
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
 exec systemd-nspawn --quiet --directory="$2/root" --register=no --keep-unit --private-network --capability=all \\
-    --system-call-filter='@keyring bpf' --tmpfs=/var/lib/docker --tmpfs=/var/lib/containerd --boot
+    --system-call-filter='@keyring bpf' \\
+    --tmpfs=/home:mode=755 --tmpfs=/var/lib/docker --tmpfs=/var/lib/containerd --boot
 """
 # In a hierarchy of version 1 nspawn gives its container the controllers to read only; containers in it need more.
 WRITABLE = 'for folder in /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$folder" || :; done 2>/dev/null'

@@ -20,6 +20,7 @@ ROWS = table(SETTINGS)
 UNITS = units.units(SETTINGS)
 MOST = 1.0  # exposure, of at most 10
 MOST_OF_MOUNTERS = 3.0  # who mounts in the host's namespace can't have one of its own
+MOST_TO_PREPARE = 1.1  # the top of the cgroup file system, for a moment at the start, with a capability
 
 
 def parse(text: str) -> configparser.RawConfigParser:
@@ -58,7 +59,7 @@ def test_a_socket_is_as_up_makes_it(row: Row) -> None:
         assert int(own["SocketMode"], 8) == endpoint.mode
 
 
-@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
+@pytest.mark.parametrize("name", [units.service_name(row) for row in ROWS])
 def test_no_option_breaks_who_the_callers_are(name: str) -> None:
     for word in ("PrivateUsers", "ProtectProc", "DynamicUser"):
         assert values(UNITS[name], word) == []
@@ -103,7 +104,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
 def test_exposure_is_small(name: str, written: Path) -> None:
-    most = MOST_OF_MOUNTERS if "SYS_ADMIN" in values(UNITS[name], "CapabilityBoundingSet")[0] else MOST
+    most = MOST_TO_PREPARE if name == units.PREPARE else MOST
+    if "SYS_ADMIN" in values(UNITS[name], "CapabilityBoundingSet")[0]:
+        most = MOST_OF_MOUNTERS
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={most * 10:.0f}"]
     done = subprocess.run([*command, written / name], capture_output=True, text=True)
     assert "Overall exposure level" in done.stdout, done.stderr
