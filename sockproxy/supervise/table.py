@@ -216,7 +216,7 @@ def folders(settings: Settings) -> tuple[Folder, ...]:
         Folder(f"{settings.runtime_dir}/helpers", 0o750, "root", FRONT),
         Folder(f"{settings.runtime_dir}/audit", 0o750, "root", FRONT),
         Folder(f"{settings.runtime_dir}/auth", 0o750, "root", FRONT),
-        Folder(f"{settings.runtime_dir}/key", 0o750, "root", AUTH),
+        Folder(f"{settings.runtime_dir}/key", 0o2750, "root", AUTH),
         Folder(f"{settings.runtime_dir}/build", 0o700, "root", "root"),
         Folder(f"{settings.runtime_dir}/notify", 0o755, "root", "root"),
         Folder(settings.state_dir, 0o755, "root", "root"),
