@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 
 from sockproxy import paths
 from sockproxy.install.machine import InstallError, Machine, Remove, RemoveFolder, Run, Step, Write, digest
@@ -55,8 +54,8 @@ def install(machine: Machine, settings: Settings) -> list[Step]:
     takeover = settings.docker_socket == MOVED
     if takeover:
         _can_take_over(machine)
-    files = _files(settings, takeover)
     old = machine.manifest()
+    files = _files(settings, takeover) | _pam(machine, old.get("files", {}))
     for path in files.keys() - old.get("files", {}).keys():
         if machine.read(path) not in (None, files[path]):
             raise InstallError(f"{path} is in the way: it is not of an earlier `sockproxy install`")
@@ -126,14 +125,19 @@ def _files(settings: Settings, takeover: bool) -> dict[str, str]:
         files[DROP_IN] = _DROP_IN
     else:
         files[PROFILE] = _PROFILE.replace("LISTEN", settings.listen)
-    return files | dict(_pam())
+    return files
 
 
-def _pam() -> Iterator[tuple[str, str]]:
+def _pam(machine: Machine, old: dict[str, str]) -> dict[str, str]:
+    """Give the files of our PAM services, but those that are there and not of an earlier installation."""
     folder = os.path.join(paths.config_dir(), "pam.d")
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            yield f"/etc/pam.d/{name}", file.read()
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        path = f"/etc/pam.d/{name}"
+        if path in old or machine.read(path) is None:
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found[path] = file.read()
+    return found
 
 
 def _restart_docker() -> list[Step]:

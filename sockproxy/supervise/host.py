@@ -110,7 +110,8 @@ def assertion_key(path: str, group: str) -> None:
         os.unlink(draft)  # the folder is root's and locked by us
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
     with open(fd, "wb") as file:
-        os.fchown(fd, 0, _gid(group))
+        if os.fstat(fd).st_gid != _gid(group):  # it has its folder's; systemd's unit may change no owner
+            os.fchown(fd, 0, _gid(group))
         os.fchmod(fd, 0o440)
         file.write(os.urandom(32))
     os.replace(draft, path)

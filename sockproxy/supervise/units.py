@@ -188,6 +188,7 @@ def _service(row: Row, settings: Settings, rows: tuple[Row, ...]) -> str:
             f"OOMScoreAdjust={row.oom}",
             f"LimitNOFILE={DESCRIPTORS}",
             *(_capable(row) if row.capabilities else _confined(settings)),
+            *(("SystemCallFilter=setpriority",) if row.groups else ()),  # who checks passwords makes itself nice
         ),
     )
 

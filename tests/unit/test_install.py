@@ -47,7 +47,14 @@ class Small(Machine):
 @pytest.fixture
 def machine(tmp_path: Path) -> Small:
     small = Small(tmp_path)
-    for folder in ("etc/systemd/system", "etc/sysusers.d", "etc/tmpfiles.d", "etc/profile.d", "var/lib/sockproxy"):
+    for folder in (
+        "etc/systemd/system",
+        "etc/sysusers.d",
+        "etc/tmpfiles.d",
+        "etc/profile.d",
+        "etc/pam.d",
+        "var/lib/sockproxy",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     return small
 
