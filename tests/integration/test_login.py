@@ -79,20 +79,26 @@ def token(door: Proxy, by: User, authorization: str) -> str:
     return "Bearer " + str(answer.json["token"])
 
 
-def last(door: Proxy, event: str) -> dict:  # type: ignore[type-arg]
-    return [record for record in door.records() if record["ev"] == event][-1]
+def last(door: Proxy, event: str, **who: object) -> dict:  # type: ignore[type-arg]
+    """Wait for a record about this caller (what only reads is written a little later), and give the last."""
+
+    def found() -> list[dict]:  # type: ignore[type-arg]
+        return [one for one in door.records() if one["ev"] == event and who.items() <= one["who"].items()]  # type: ignore[attr-defined]
+
+    eventually(found, f"record of {event} by {who}", 10)
+    return found()[-1]
 
 
 def test_who_presents_a_password_is_that_user(door: Proxy, users: Users, shared: User, fake_daemon: FakeDaemon) -> None:
     assert ask(door, shared).status == 403
     answer = ask(door, shared, basic(users.alice))
     assert answer.status == 200
-    who = last(door, "intent")["who"]
+    who = last(door, "intent", via="password", user=users.alice.name)["who"]
     assert (who["user"], who["uid"], who["via"]) == (users.alice.name, users.alice.uid, "password")
     assert (who["peer_uid"], who["peer_user"]) == (shared.uid, shared.name)
     # Also who has a role of his own: what is presented counts.
     assert ask(door, users.bob, basic(users.carol)).status == 200
-    who = last(door, "intent")["who"]
+    who = last(door, "intent", via="password", user=users.carol.name)["who"]
     assert (who["user"], who["peer_user"]) == (users.carol.name, users.bob.name)
     assert b"uthorization" not in fake_daemon.received
 
@@ -101,7 +107,7 @@ def test_one_connection_can_change_who_it_is(door: Proxy, users: Users, shared: 
     with Connection(door.listen, shared) as connection:
         assert connection.call("GET", LIST, Authorization=basic(users.alice)).status == 200
         assert connection.call("GET", LIST, Authorization=basic(users.carol)).status == 200
-        assert last(door, "intent")["who"]["user"] == users.carol.name
+        last(door, "intent", user=users.carol.name, peer_user=shared.name)
         assert connection.call("GET", LIST).status == 403
 
 
@@ -175,7 +181,7 @@ def test_tokens(door: Proxy, users: Users, shared: User, fake_daemon: FakeDaemon
     word = token(door, shared, basic(users.alice))
     fake_daemon.forget()
     assert ask(door, shared, word).status == 200
-    who = last(door, "intent")["who"]
+    who = last(door, "intent", via="token", user=users.alice.name)["who"]
     assert (who["user"], who["via"], who["peer_user"]) == (users.alice.name, "token", shared.name)
     # Stolen: by another user, root included, it is worth nothing.
     for thief in (users.bob, users.alice, users.mallory, users.root):
@@ -235,8 +241,7 @@ def test_login_and_logout(door: Proxy, users: Users, shared: User) -> None:
     assert PASSWORD not in config.read_text()
     version = door.docker(shared, "--config", str(config.parent), "events", "--until", "1s")
     assert "sockproxy" not in version.stderr
-    who = last(door, "intent")["who"]
-    assert (who["user"], who["via"]) == (users.bob.name, "token")
+    last(door, "intent", user=users.bob.name, via="token", peer_user=shared.name)
     assert login(door, shared, "login", "--user", users.bob.name, "--password-stdin").returncode == 0
     assert login(door, shared, "logout", "--all").stdout == "Logged out: 2 tokens revoked\n"
     assert json.loads(config.read_text()) == before
