@@ -27,7 +27,6 @@ from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
 FRONT = "sockproxy"
-NICE = 5  # others' calls come before passwords, which are costly on purpose
 
 
 def load_policy() -> Policy:
@@ -105,7 +104,6 @@ async def run() -> None:
     desk = Desk(policy, Tokens(state), assertion.read_key(os.environ["SOCKPROXY_ASSERTION_KEY"]))
     listener = sockets()["auth"]
     listener.setblocking(False)
-    os.nice(NICE)
     if not confine((state, faillock)):
         print("sockproxy auth: this kernel has no Landlock: the auth process is not confined", file=sys.stderr)
     async with trio.open_nursery() as nursery:

@@ -30,7 +30,8 @@ _NOT_TO_PREPARE = ("ProtectControlGroups=yes", "CapabilityBoundingSet=", "Restri
 _HIERARCHIES = ("", *(f"{name}/" for name in _OLD.split()))
 _LISTEN = {socket.SOCK_STREAM: "ListenStream", socket.SOCK_SEQPACKET: "ListenSequentialPacket"}
 
-# Holds for every process, and leaves it in the host's mount namespace.
+# Holds for every process, and leaves it in the host's mount namespace. Refused calls fail instead of killing, as
+# pam_faillock's, which tries to give its files to their users.
 _CONFINED = """\
 CapabilityBoundingSet=
 AmbientCapabilities=
@@ -38,6 +39,7 @@ NoNewPrivileges=yes
 RestrictNamespaces=yes
 SystemCallFilter=@system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self
 SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
 RestrictAddressFamilies=AF_UNIX
 PrivateNetwork=yes
 IPAddressDeny=any
