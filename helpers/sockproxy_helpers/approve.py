@@ -15,6 +15,7 @@ from .caller import Caller
 from .context import Context
 from .counts import Turns
 from .daemon import Daemon
+from .disk import Disk
 from .errors import Malformed, NotFound, Refused, Unavailable
 from .faults import FAULTS, fault, fault_of
 from .images import NoImage
@@ -44,7 +45,7 @@ class Approval:
     ) -> None:
         self._scope, self._loop, self._runtime, self._shares = scope, loop, environment["SOCKPROXY_RUNTIME"], shares
         self._objects = Objects()
-        self.turns = Turns(loop)
+        self.turns, self._disk = Turns(loop), Disk(loop)
         self._making = Lock(loop)
         self._stager = stager
         self.tags, self.ledger = tags.keep(scope, loop, environment)
@@ -72,10 +73,9 @@ class Approval:
                 query = await resolution.run(call.variables, query, body)
                 references.pin(context.operation, call.variables, body)
                 if context.operation == "NetworkCreate":
-                    await counts.networks(daemon, context)
                     await routes.judge(daemon, context, body)
-                elif context.operation == "VolumeCreate":
-                    await counts.volume(daemon, context, body)
+                await counts.one(daemon, context, body)
+                await self._disk.room(daemon, context)
                 if self.tags:
                     query = await uploads.prepare(self.tags, context, call, query, resolution.naming.wish, approved)
                 await statement.intent()
@@ -109,8 +109,7 @@ class Approval:
             part = {"part": context.operation, "body": parts[sibling], "assertion": context.caller.assertion}
             parts[sibling] = await self._ask(sibling, part | named, client)
         merged = model.merge(parts)
-        host = merged.setdefault("HostConfig", {})
-        assert isinstance(host, dict)
+        host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
         if ports:
             merged["Labels"][counts.PORTS] = str(ports)  # type: ignore[index]
         await self._shares.log(daemon, host)
@@ -170,6 +169,7 @@ class Approval:
                     await bridge.name(self._objects, daemon, body)
             if self._scope == "filesystem" and isinstance(body, dict):
                 image, user = (str(header.get(key) or "") for key in ("image", "user"))
+                await self._disk.room(daemon, context)
                 async with self.turns.of(who.uid, "VolumeCreate"):
                     await volumes.prepare(daemon, context, body, image)
                     if self._stager:
@@ -197,4 +197,4 @@ def _put(query: Query, name: str, value: str) -> Query:
 def _context(decision: Decision, who: Caller, operation: str) -> Context:
     if not decision.allowed:
         raise Refused("", decision.why, at=decision.at)
-    return Context(decision.rules, who, operation, decision.role)
+    return Context(decision.rules, who, operation, decision.role, decision.mates)

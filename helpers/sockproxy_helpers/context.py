@@ -20,13 +20,21 @@ class Context:
         path: the field under judgement, as a person would write it ("HostConfig.Privileged").
         built: what was built so far of the object around it: a rule may look at the rows above its own.
         found: the objects that the call names, for the record.
+        mates: tells by the uid who shares with the caller.
         trace: told of each field before it is judged, for `sockproxy explain`; None in the helpers.
     """
 
-    __slots__ = ("built", "caller", "found", "operation", "path", "role", "rules", "trace")
+    __slots__ = ("built", "caller", "found", "mates", "operation", "path", "role", "rules", "trace")
 
-    def __init__(self, rules: dict[str, tuple[object, str]], caller: Caller, operation: str, role: str = "") -> None:
-        self.rules, self.caller, self.operation, self.role = rules, caller, operation, role
+    def __init__(
+        self,
+        rules: dict[str, tuple[object, str]],
+        caller: Caller,
+        operation: str,
+        role: str = "",
+        mates: Callable[[int], bool] = lambda uid: False,
+    ) -> None:
+        self.rules, self.caller, self.operation, self.role, self.mates = rules, caller, operation, role, mates
         self.path = ""
         self.built: dict[str, object] = {}
         self.found: list[Object] = []
@@ -45,6 +53,14 @@ class Context:
     def flag(self, name: str) -> bool:
         """Look up a rule that is true or false."""
         return self.rule(name) is True
+
+    def sees(self, owner: int | None) -> bool:
+        """Tell whether the caller may know of somebody's object, and use it."""
+        return self.owns(owner) or (owner is not None and self.mates(owner))
+
+    def owns(self, owner: int | None) -> bool:
+        """Tell whether the caller may also remove somebody's object: what is shared is the owner's to remove."""
+        return owner == self.caller.uid or self.flag("sees_all")
 
     def names(self, name: str) -> list[str]:
         """Look up a rule that is a list of words."""

@@ -87,16 +87,19 @@ async def volumes(daemon: Daemon, ctx: Context, names: set[str], anonymous: int 
     """
     most = ctx.number("totals", "volumes")
     if most is not None and (names or anonymous):
-        own = await _list(daemon, ctx, "/volumes?filters=")
+        own = await _list(daemon, ctx, "/volumes?filters=", driver=["local"])
         more = len(names - {str(item.get("Name")) for item in own}) + anonymous
         if more and len(own) + more > most:
             _refuse(ctx, "volumes", most, str(len(own)), own, "docker volume ls")
 
 
-async def volume(daemon: Daemon, ctx: Context, body: object) -> None:
-    """Make sure that the caller may have the volume of a VolumeCreate."""
-    name = body.get("Name") if isinstance(body, dict) else None
-    await volumes(daemon, ctx, {str(name)} if name else set(), 0 if name else 1)
+async def one(daemon: Daemon, ctx: Context, body: object) -> None:
+    """Make sure that the caller may have what a NetworkCreate or VolumeCreate makes."""
+    if ctx.operation == "NetworkCreate":
+        await networks(daemon, ctx)
+    elif ctx.operation == "VolumeCreate":
+        name = body.get("Name") if isinstance(body, dict) else None
+        await volumes(daemon, ctx, {str(name)} if name else set(), 0 if name else 1)
 
 
 def _refuse(ctx: Context, what: str, most: float, count: str, own: Items, command: str, rule: str = "totals") -> None:
@@ -126,9 +129,13 @@ def _count(item: dict[str, object]) -> int:
     return int(count) if count.isdecimal() else 0
 
 
-async def _list(daemon: Daemon, ctx: Context, path: str) -> Items:
-    """List what is the caller's."""
-    filters = quote(json.dumps({"label": [f"{OWNER}={ctx.caller.uid}"]}))
+async def _list(daemon: Daemon, ctx: Context, path: str, **more: list[str]) -> Items:
+    """List what is the caller's.
+
+    Args:
+        more: filters. Volumes of other drivers are binds, and a driver that is not there makes the daemon wait.
+    """
+    filters = quote(json.dumps({"label": [f"{OWNER}={ctx.caller.uid}"], **more}))
     status, answer = await daemon.request("GET", path + filters)
     try:
         found = json.loads(answer) if status == 200 else None

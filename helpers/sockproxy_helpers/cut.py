@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from . import mates
 from .caller import Caller
 from .context import Context
 from .errors import Unavailable
@@ -20,7 +21,7 @@ Cut = Callable[[object, Context, Ledger], object]
 
 
 def _is_own(item: object, ctx: Context) -> bool:
-    return isinstance(item, dict) and owner_of(item) == ctx.caller.uid
+    return isinstance(item, dict) and ctx.sees(owner_of(item))
 
 
 def networks(answer: object, ctx: Context, ledger: Ledger) -> object:
@@ -139,11 +140,14 @@ def applies(who: Caller, decision: Decision, operation: str) -> bool:
     return operation in CUTS and not Context(decision.rules, who, operation, decision.role).flag("sees_all")
 
 
-def of(who: Caller, decision: Decision, operation: str, ledger: Ledger) -> Callable[[bytes], bytes] | None:
+def of(
+    who: Caller, decision: Decision, operation: str, ledger: Ledger, query: list[tuple[str, str]] | None = None
+) -> Callable[[bytes], bytes] | None:
     """Give what cuts an operation's answer for a caller; None where nothing must be."""
+    context = Context(decision.rules, who, operation, decision.role, decision.mates)
     if not applies(who, decision, operation):
-        return None
-    context, function = Context(decision.rules, who, operation, decision.role), CUTS[operation]
+        return mates.cut_of(context, query or [])
+    function = CUTS[operation]
 
     def cut(body: bytes) -> bytes:
         try:

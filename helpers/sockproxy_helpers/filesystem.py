@@ -114,6 +114,7 @@ RULES: Rules = {
     "own_cache": rules.own_cache,
     "own_cgroup": rules.own_cgroup,
     "own_filters": rules.own_filters,
+    "seen_filters": rules.seen_filters,
     "owned_labels": rules.owned_labels,
     "memory_or_limit": bounds.memory_or_limit,
     "memory_swap": bounds.memory_swap,

@@ -144,6 +144,8 @@ RULES: Rules = {
     "labels": rules.labels,
     "own_cgroup": rules.own_cgroup,
     "own_filters": rules.own_filters,
+    "list_limit": rules.list_limit,
+    "seen_filters": rules.seen_filters,
     "owner_mark": rules.owner_mark,
     "owned_labels": rules.owned_labels,
     "log_options": logs.log_options,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 
-from .caller import Caller, Container
+from .caller import Caller, Container, account
 from .errors import BadPolicy
 from .shape import RULES, as_list, as_map, as_selector, as_text, expect, unique
 
@@ -34,12 +35,14 @@ class Decision:
         at: FILE:LINE of what decided: the line that allows the operation, else the role's, else the policy's name.
         why: when refused, the sentence for the caller; else "".
         rules: of the role, each its value and FILE:LINE. Shared between decisions: only to be read.
+        mates: tells by the uid who shares with the caller, within a group.
     """
 
-    __slots__ = ("allowed", "at", "role", "rules", "why")
+    __slots__ = ("allowed", "at", "mates", "role", "rules", "why")
 
     def __init__(self, allowed: bool, role: str, at: str, why: str, rules: dict[str, Rule]) -> None:
         self.allowed, self.role, self.at, self.why, self.rules = allowed, role, at, why, rules
+        self.mates: Callable[[int], bool] = lambda uid: False
 
 
 class Policy:
@@ -136,7 +139,17 @@ class Policy:
         at = role.operations.get(operation)
         if at is None:
             return Decision(False, role.name, role.at, f"role {role.name} does not allow {operation}", role.rules)
-        return Decision(True, role.name, at, "", role.rules)
+        decision = Decision(True, role.name, at, "", role.rules)
+        if group := self._group_of(caller):
+            decision.mates = lambda uid: self._group_of(_person(uid)) == group
+        return decision
+
+    def _group_of(self, caller: Caller) -> str:
+        """Name the group within which a person shares: that of the person's binding, where the role says so; or ""."""
+        binding = self.role_of(caller)
+        if binding is None or self._roles[binding[1]].rules["share"][0] != "group":
+            return ""
+        return next((group for group in caller.groups if self._groups.get(group) == binding), "")
 
 
 class _Role:
@@ -170,6 +183,12 @@ def _selects(selector: dict[str, str], caller: Caller, container: Container) -> 
         and selector.get("image", container.image) == container.image
         and (not key or container.labels.get(key) == value)
     )
+
+
+def _person(uid: int) -> Caller:
+    """Form the caller that somebody would be who does not call now."""
+    user, groups, home = account(uid)
+    return Caller(uid, uid, 0, user, list(groups), home)
 
 
 def _describe(caller: Caller) -> str:

@@ -140,6 +140,9 @@ class Resolution:
             words = error if isinstance(error, NotFound) else None
         else:
             if sees(self._ctx, item, access):
+                if access == "mine" and not self._ctx.owns(item.owner):
+                    why = f"may use the {kind} {item.name}, not remove or change it (its owner, uid {item.owner}, may)"
+                    raise self._ctx.refusal(why, "share")
                 return item
             if item.shared and access == "join":
                 why = f"may not join the network {item.name}, which all share (allowed: networks of your own)"
@@ -177,7 +180,7 @@ def sees(ctx: Context, item: Object, access: str) -> bool:
     """Tell whether the caller may know of an object, and do with it what `access` stands for."""
     if item.shared and (access == "use" or (access == "join" and item.name == "bridge" and ctx.flag("default_bridge"))):
         return True
-    return item.owner == ctx.caller.uid or ctx.flag("sees_all")
+    return ctx.sees(item.owner)
 
 
 def _slots(value: object, steps: list[str]) -> Iterator[tuple[dict[object, object], object]]:

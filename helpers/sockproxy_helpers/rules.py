@@ -110,6 +110,20 @@ def own_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, l
     return value
 
 
+def seen_filters(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
+    """Narrow a list to what the caller sees; to what has any owner where the role shares: see `mates`."""
+    if ctx.rule("share") != "group" or ctx.flag("sees_all"):
+        return own_filters(value, ctx)
+    value = value or {}
+    value["label"] = [*value.get("label", []), OWNER]
+    return value
+
+
+def list_limit(value: int, ctx: Context) -> int | None:
+    """Have the daemon list all of what is cut afterwards."""
+    return None if ctx.rule("share") == "group" and not ctx.flag("sees_all") else value
+
+
 def own_networks(value: dict[str, list[str]] | None, ctx: Context) -> dict[str, list[str]]:
     """Narrow a prune to the caller's own networks, but for the user's bridge: stopped containers come back to it."""
     value = own_filters(value, ctx)

@@ -150,7 +150,7 @@ class Helper:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
-        exchange.cut = cut.of(who, decision, operation, ledger) or self._shown.of(decision, operation)
+        exchange.cut = cut.of(who, decision, operation, ledger, call.query) or self._shown.of(decision, operation)
         exchange.lingers, exchange.judge = approved.claim is not None, approved.judge
         if operation == "Grpc":
             runtime = self._environment["SOCKPROXY_RUNTIME"]

@@ -18,6 +18,7 @@ LABEL = 11
 WIDTH = 110
 ACCESS = {
     "own": "the user's own",
+    "mine": "the user's own, not what is shared",
     "use": "own or shared",
     "set": "new, or the user's own",
     "join": "own, or shared where the role says so",

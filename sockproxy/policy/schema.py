@@ -41,6 +41,8 @@ class Rule:
             value = [f"{key} ({'any' if item is None else item})" for key, item in value.items()]
         if isinstance(value, dict):
             return "may " + self.sentence.format(**{key: values.words_of(key, item) for key, item in value.items()})
+        if isinstance(value, str):
+            return "may " + self.sentence.format(value)
         return "may " + self.sentence.format(
             ", ".join(map(_item, value)) if isinstance(value, list) and value else "none"
         )
@@ -61,7 +63,9 @@ _resources: dict[str, Parser] = {
 }
 _count = unlimited(integer(0, 1_000_000))
 _limits = entries({**_resources, "containers": _count, "logs": unlimited(size(LEAST_LOGS))})
-_totals = entries({**_resources, "networks": _count, "volumes": _count, "ports": _count, "binds": _count})
+_totals = entries(
+    {**_resources, **dict.fromkeys(("networks", "volumes", "ports", "binds"), _count), "disk": unlimited(size(0))}
+)
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
 
@@ -112,9 +116,10 @@ RULES = {
                 "volumes": 0,
                 "ports": 0,
                 "binds": 0,
+                "disk": 0,
             },
             "use up to {memory} memory, {cpus} cpus and {pids} pids in all containers and build steps together, and "
-            "have {networks} networks, {volumes} volumes, {ports} published ports and {binds} binds",
+            "have {networks} networks, {volumes} volumes, {ports} published ports, {binds} binds and {disk} of disk",
         ),
         Rule(
             "ports",
@@ -134,6 +139,12 @@ RULES = {
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),
         Rule("default_bridge", flag, False, "put containers on the bridge that all share"),
         Rule("revoke_streams", flag, True, "keep streams under way when they have lost their access"),
+        Rule(
+            "share",
+            values.word(("none", "group")),
+            "none",
+            "see and use containers, volumes and networks of others who have the role by the same: {}",
+        ),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),
         Rule(
             "unmodelled",

@@ -91,7 +91,7 @@ def words_of(key: str, value: Value) -> str:
         return "65536 (none)"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    if key not in ("memory", "logs") or not isinstance(value, int):
+    if key not in ("memory", "logs", "disk") or not isinstance(value, int):
         return str(value)
     letter = next(unit for unit in "tgmk" if value % _UNITS[unit] == 0 or unit == "k")
     return f"{value / _UNITS[letter]:g}{letter}"
@@ -168,6 +168,18 @@ def words(known: tuple[str, ...] | list[str] | re.Pattern[str], what: str) -> Pa
                 raise item.error(f"{item.what} for the second time", f"each once, as in line {found[text].line}")
             found[text] = item
         return list(found)
+
+    return parse
+
+
+def word(known: tuple[str, ...]) -> Parser:
+    """Make a parser of one of these words."""
+
+    def parse(node: Node) -> Value:
+        text = as_text(node, one_of(known))
+        if text not in known:
+            raise node.error(node.what, one_of(known))
+        return text
 
     return parse
 

@@ -98,7 +98,7 @@ def test_what_an_operations_tag_says_is_what_its_path_names() -> None:
 def test_row_names_what_exists(operation: str, row: Reference) -> None:
     assert operation in OPERATIONS
     assert row.kind in ("container", "exec", "network", "volume")
-    assert row.access in ("own", "use", "join", "new")
+    assert row.access in ("own", "mine", "use", "join", "new")
     assert row.form in FORMS
     if row.field.startswith("{"):
         assert row.field in OPERATIONS[operation].segments

@@ -12,6 +12,7 @@ from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls", "via"]
+WORDS = ["share"]
 MAPS = ["limits", "ports", "totals", "ulimits"]
 
 
@@ -22,7 +23,7 @@ def value(rule: str, text: str) -> Value:
 
 
 def test_every_row_is_tried() -> None:
-    assert sorted(FLAGS + LISTS + MAPS) == sorted(RULES)
+    assert sorted(FLAGS + LISTS + MAPS + WORDS) == sorted(RULES)
 
 
 def test_the_helpers_know_the_same_rules() -> None:
@@ -33,10 +34,19 @@ def test_the_helpers_know_the_same_rules() -> None:
 def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(rule: str) -> None:
     default = RULES[rule].default
     assert policy.RULES[rule](default)
-    assert rule == "ulimits" or default == (
+    assert rule in ("ulimits", "share") or default == (
         {
             "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0, "logs": 64 << 10},
-            "totals": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "networks": 0, "volumes": 0, "ports": 0, "binds": 0},
+            "totals": {
+                "memory": 6 << 20,
+                "cpus": 0.01,
+                "pids": 1,
+                "networks": 0,
+                "volumes": 0,
+                "ports": 0,
+                "binds": 0,
+                "disk": 0,
+            },
             "ports": {"min": 65536, "addresses": []},
         }.get(rule)
         or (["peer"] if rule == "via" else [] if rule in LISTS else rule in ("no_new_privileges", "revoke_streams"))
@@ -175,6 +185,7 @@ BAD = [
     ("ports", "{addresses: [localhost]}", "`localhost`, expected addresses of the host, or ALL"),
     ("ulimits", "{rtprior: 1}", f"unknown key `rtprior` (did you mean rtprio?), expected one of {', '.join(ULIMITS)}"),
     ("ulimits", "{nofile: -1}", "`-1`, expected a whole number from 0 to 9223372036854775807"),
+    ("share", "web", "`web`, expected one of none, group"),
     ("limits", "{logs: 1k}", "`1k`, expected a size such as 512m or 8g, at least 64k"),
     ("ports", "{min: null}", "`null`, expected a whole number from 1 to 65536"),
 ]
@@ -208,6 +219,11 @@ def test_a_map_is_combined_key_by_key_and_a_list_as_a_whole() -> None:
         ),
         ("ulimits", {"core": None, "nofile": 7}, "may set these ulimits: core (any), nofile (7)"),
         ("ulimits", {}, "may set these ulimits: none"),
+        (
+            "share",
+            "group",
+            "may see and use containers, volumes and networks of others who have the role by the same: group",
+        ),
         ("privileged", False, "may not run privileged containers and execs"),
         ("privileged", True, "may run privileged containers and execs"),
         (

@@ -1,0 +1,125 @@
+"""`share: group`: members of a unix group see and use one another's things, as long as they are members."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.cli import assert_done
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy, default_policy, eventually
+from tests.support.users import Users
+
+pytestmark = pytest.mark.daemon
+
+POLICY = """version: 1
+bindings:
+  - {{user: root, role: admin}}
+  - {{group: {team}, role: team}}
+  - {{group: {developers}, role: developer}}
+roles:
+  team: {{extends: developer, share: group}}
+"""
+
+
+class Team:
+    """Alice and bob in a group that shares; carol is put in and out."""
+
+    proxy: Proxy
+
+    def __init__(self, users: Users, group: str) -> None:
+        self.group = group
+        self.alice, self.bob, self.carol = users.alice, users.bob, users.carol
+
+    def join(self, *names: str) -> None:
+        for name in names:
+            subprocess.run(["gpasswd", "-a", name, self.group], check=True, capture_output=True)
+
+    def leave(self, name: str) -> None:
+        subprocess.run(["gpasswd", "-d", name, self.group], check=True, capture_output=True)
+
+
+@pytest.fixture
+def team(engine: Engine, users: Users, start_proxy: Callable[..., Proxy]) -> Iterator[Team]:
+    group = f"spteam{os.getpid() % 100000}"
+    subprocess.run(["groupadd", group], check=True)
+    try:
+        found = Team(users, group)
+        found.join(users.alice.name, users.carol.name)
+        found.proxy = start_proxy(engine, policy=POLICY.format(team=group, developers=users.developers))
+        yield found
+        assert "Traceback" not in found.proxy.errors()
+    finally:
+        subprocess.run(["groupdel", group], check=True)
+        engine.docker("volume", "prune", "-af", check=False)
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_see_and_use(team: Team) -> None:
+    run, alice, carol, bob = team.proxy.docker, team.alice, team.carol, team.bob
+    assert_done(
+        run(alice, "run", "-d", "--name", "box", "-v", "data:/data", "busybox", "sh", "-c", "echo hi; sleep 600")
+    )
+    assert_done(run(alice, "network", "create", "net"))
+    assert_done(
+        run(carol, "run", "-d", "--name", "carols", "--network", "net", "-v", "data:/d", "busybox", "sleep", "600")
+    )
+    assert_done(run(bob, "run", "-d", "--name", "bobs", "busybox", "sleep", "600"))
+    for user in (alice, carol):
+        assert set(assert_done(run(user, "ps", "--format", "{{.Names}}")).split()) == {"box", "carols"}
+        assert assert_done(run(user, "ps", "-l", "--format", "{{.Names}}")).split() == ["carols"]
+        assert assert_done(run(user, "volume", "ls", "-q")).split() == ["data"]
+        assert {"net", "bridge"} <= set(assert_done(run(user, "network", "ls", "--format", "{{.Name}}")).split())
+    assert assert_done(run(bob, "ps", "-a", "--format", "{{.Names}}")).split() == ["bobs"]
+    assert assert_done(run(bob, "volume", "ls", "-q")).split() == []
+    assert assert_done(run(carol, "logs", "box")) == "hi\n"
+    assert_done(run(carol, "exec", "box", "touch", "/data/file"))
+    assert assert_done(run(carol, "exec", "carols", "ls", "/d")) == "file\n"
+    assert_done(run(carol, "restart", "-t", "0", "box"))
+    assert_done(run(alice, "network", "disconnect", "net", "carols"))
+    assert "No such container: box" in run(bob, "exec", "box", "true").stderr
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_what_is_the_owners(team: Team) -> None:
+    run, alice, carol = team.proxy.docker, team.alice, team.carol
+    assert_done(run(alice, "create", "--name", "box", "-v", "data:/data", "busybox"))
+    assert_done(run(alice, "network", "create", "net"))
+    for arguments in (["rm", "-f", "box"], ["rename", "box", "x"], ["update", "--cpus", "1", "box"]):
+        done = run(carol, *arguments)
+        assert "role team may use the container box, not remove or change it" in done.stderr
+        assert "sockproxy.yaml:7 " in done.stderr
+    assert "may use the volume data, not remove" in run(carol, "volume", "rm", "data").stderr
+    assert "may use the network net, not remove" in run(carol, "network", "rm", "net").stderr
+    for prune in (["container", "prune", "-f"], ["volume", "prune", "-af"], ["network", "prune", "-f"]):
+        assert_done(run(carol, *prune))
+    engine = team.proxy.engine
+    assert engine.docker("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["box"]
+    assert "data" in engine.docker("volume", "ls", "-q").stdout
+    assert_done(run(alice, "rm", "box"))
+    assert_done(run(alice, "volume", "rm", "data"))
+    assert_done(run(alice, "network", "rm", "net"))
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_leaving_the_group_ends_it(team: Team, users: Users) -> None:
+    run, alice, carol = team.proxy.docker, team.alice, team.carol
+    assert_done(run(alice, "run", "-d", "--name", "alices", "busybox", "sleep", "600"))
+    assert_done(run(carol, "run", "-d", "--name", "carols", "busybox", "sleep", "600"))
+    assert_done(run(carol, "exec", "alices", "true"))
+    team.leave(alice.name)  # alice goes on as a developer
+    eventually(lambda: run(carol, "exec", "alices", "true").returncode, "carol is kept out")
+    eventually(lambda: run(alice, "exec", "carols", "true").returncode, "alice is kept out")
+    assert assert_done(run(carol, "ps", "--format", "{{.Names}}")).split() == ["carols"]
+    assert assert_done(run(alice, "ps", "--format", "{{.Names}}")).split() == ["alices"]
+    assert "No such container" in run(carol, "inspect", "-f", "{{.Id}}", "alices", "--type", "container").stderr
+    team.join(alice.name)
+    eventually(lambda: run(carol, "exec", "alices", "true").returncode == 0, "and back")
+    team.proxy.reload(default_policy(users))
+    assert run(carol, "exec", "alices", "true").returncode != 0
+    shown = json.loads(team.proxy.engine.docker("inspect", "alices").stdout)[0]["Config"]["Labels"]
+    assert {key for key in shown if key.startswith("io.sockproxy")} == {"io.sockproxy.owner"}
