@@ -128,8 +128,8 @@ def test_totals() -> None:
     with pytest.raises(Refused, match="may have 1 networks, and you have 1: first: remove one"):
         finish(counts.networks(Full(one), context(rules, "NetworkCreate")))  # type: ignore[arg-type]
     with pytest.raises(Refused, match="may have 1 volumes, and you have 1: first: remove one"):
-        finish(counts.volume(Full(one), context(rules, "VolumeCreate"), {"Name": "second"}))  # type: ignore[arg-type]
-    finish(counts.volume(Full(one), context(rules, "VolumeCreate"), {"Name": "first"}))  # type: ignore[arg-type]
+        finish(counts.one(Full(one), context(rules, "VolumeCreate"), {"Name": "second"}))  # type: ignore[arg-type]
+    finish(counts.one(Full(one), context(rules, "VolumeCreate"), {"Name": "first"}))  # type: ignore[arg-type]
     none = {**rules, "totals": {**rules["totals"], "networks": 0}}  # type: ignore[dict-item]
     with pytest.raises(Refused, match="may have no networks"):
         finish(counts.networks(Full(), context(none, "NetworkCreate")))  # type: ignore[arg-type]
