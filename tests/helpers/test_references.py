@@ -151,6 +151,20 @@ def test_anothers_does_not_exist(operation: str, row: Reference) -> None:
 
 
 @pytest.mark.parametrize(("operation", "row"), ROWS)
+def test_who_shares_may_use_and_not_remove(operation: str, row: Reference) -> None:
+    ctx = context(DEVELOPER, operation)
+    ctx.mates = lambda uid: uid == LEE
+    variables, query, body = given(operation, row, FORMS[row.form].format(ids(row.kind, LEE)))
+    resolution = Resolution(Objects(), Ledger("/nonexistent"), daemon(), ctx)  # type: ignore[arg-type]
+    if row.access == "mine":
+        with pytest.raises(Refused, match=r"may use the .* theirs, not remove or change it") as refusal:
+            finish(resolution.run(variables, query, body))
+        assert refusal.value.rule == "share"
+    else:
+        finish(resolution.run(variables, query, body))
+
+
+@pytest.mark.parametrize(("operation", "row"), ROWS)
 def test_a_reference_is_a_name(operation: str, row: Reference) -> None:
     for text in ("../x", "a b", "-a", "\u212a", "a%2fb", "*"):
         with pytest.raises((Malformed, NotFound)):
