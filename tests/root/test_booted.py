@@ -90,6 +90,7 @@ def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
     refused = docker(machine, "alice", "-H", PLAIN, "run", "--rm", "--privileged", "busybox")
     assert "role developer may not run privileged containers" in refused.stderr
     assert "no binding matches" in docker(machine, "mallory", "-H", PLAIN, "ps").stderr
+    assert "not confined" not in machine.must("journalctl", "-o", "cat", "--unit", "sockproxy-*")
     told = machine.run("sockproxy", "doctor").stdout
     assert "mallory can open /var/run/docker.sock past sockproxy" in told
     for name in ("daemon", "serving", "code", "landlock", "accounts"):

@@ -24,7 +24,7 @@ VERSION = "1"  # of what is in the root: a change of PACKAGES needs another
 BOOT = """
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
 exec systemd-nspawn --quiet --directory="$2/root" --register=no --keep-unit --private-network --capability=all \\
-    --system-call-filter='@keyring bpf' \\
+    --system-call-filter='@keyring bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self' \\
     --tmpfs=/home:mode=755 --tmpfs=/var/lib/docker --tmpfs=/var/lib/containerd --boot
 """
 # In a hierarchy of version 1 nspawn gives its container the controllers to read only; containers in it need more.
