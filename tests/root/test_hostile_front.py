@@ -16,6 +16,7 @@ import os
 import pwd
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+from sockproxy.supervise.table import WATCHDOG
 from sockproxy_helpers import assertion, peer, wire
 from sockproxy_helpers.objects import OWNER
 from tests.helpers.support import message
@@ -63,7 +65,7 @@ class Daemon:
         self._listener.bind(self.socket)
         os.chmod(self.socket, 0o660)
         self._listener.listen(4096)
-        self._open: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -73,20 +75,22 @@ class Daemon:
             except OSError:
                 return
             self.connections += 1
-            self._open.append(sock)
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        self._open.add(sock)
+        with sock, contextlib.suppress(OSError):
             while data := sock.recv(65536):
+                if data.startswith(b"GET /events"):  # the filesystem helper's own, for as long as it lives
+                    self._open.discard(sock)
+                    continue
                 self.received += data
                 if data.endswith(b"\r\n\r\n") and b"/logs" not in data:  # logs are followed without a word
                     inspect = data.startswith(b"GET /containers/") and data.split(b" ")[1].endswith(b"/json")
                     listed = data.startswith(b"GET /containers/json") or not inspect
                     answer = json.dumps([] if listed else self._container).encode()
                     sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
-        self._open.remove(sock)
-        sock.close()
+        self._open.discard(sock)
 
     @property
     def clients(self) -> int:
@@ -106,10 +110,28 @@ class Hostile:
         self.front = pwd.getpwnam("sockproxy")
         self.pids = proxy.processes
         os.kill(self.pids["front"], signal.SIGSTOP)
+        self._ended = threading.Event()
+        threading.Thread(target=self._say_alive).start()
         self.listener = take_listener(self.pids["front"], str(proxy.listen))
         self.listener.settimeout(10)
         self._socks: list[socket.socket] = []
         self.seen = 0
+
+    def _say_alive(self) -> None:
+        """Say for the stopped front that it lives, or the watchdog would replace it; root may use its pid (unix(7))."""
+        credentials = struct.pack("iII", self.pids["front"], self.front.pw_uid, self.front.pw_gid)
+        rights = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
+        while not self._ended.wait(WATCHDOG / 3):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.connect(str(self.proxy.runtime / "notify/front"))
+                sock.sendmsg([b"WATCHDOG=1"], rights)
+
+    def end(self) -> None:
+        """Let the front go on."""
+        self._ended.set()
+        os.kill(self.pids["front"], signal.SIGCONT)
+        self.listener.close()
+        self.clean()
 
     @contextlib.contextmanager
     def being(self, uid: int, gid: int) -> Iterator[None]:
@@ -225,9 +247,7 @@ def _hostile(folder: Path, users: Users) -> Iterator[Hostile]:
     proxy = Proxy(daemon, place, default_policy(users))
     hostile = Hostile(proxy, daemon, users)
     yield hostile
-    os.kill(hostile.pids["front"], signal.SIGCONT)
-    hostile.listener.close()
-    hostile.clean()
+    hostile.end()
     proxy.stop()
     daemon.stop()
 

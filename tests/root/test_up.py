@@ -143,6 +143,10 @@ def test_each_process_has_its_own_sockets_and_no_more(up: Running, settings: Set
     lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
     listening = {f"socket:[{fields[6]}]": fields[7] for fields in lines if len(fields) > 7 and fields[3] == "00010000"}
     pids = by_name(up, settings)
+    kept = {
+        "audit-writer": {f"{settings.log_dir}/audit.jsonl"},
+        "filesystem-helper": {f"{settings.state_of('filesystem')}/tags.jsonl"},
+    }
     for row in table(settings):
         links = {fd: os.readlink(f"/proc/{pids[row.name]}/fd/{fd}") for fd in os.listdir(f"/proc/{pids[row.name]}/fd")}
         assert links["0"] == "/dev/null"
@@ -151,7 +155,7 @@ def test_each_process_has_its_own_sockets_and_no_more(up: Running, settings: Set
         assert passed == [endpoint.path for endpoint in row.sockets.values()]
         assert {listening[link] for link in links.values() if link in listening} == set(passed)
         files = {link for link in links.values() if not re.match(r"socket:|pipe:|anon_inode:|/dev/null$", link)}  # noqa: TID251
-        assert files == ({f"{settings.log_dir}/audit.jsonl"} if row.name == "audit-writer" else set())
+        assert files == kept.get(row.name, set())
 
 
 def test_the_environment_is_clean(up: Running, settings: Settings) -> None:

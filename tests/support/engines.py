@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 from tests.support import needs
@@ -39,10 +43,47 @@ class Client:
         self.plugins = packages / "usr/libexec/docker/cli-plugins"
 
 
+class Gone:
+    """Answer for the volume plugin of a sockproxy that has ended.
+
+    An engine remembers a plugin until it is restarted, and each look-up of a volume waits 30 s for one that does not
+    answer: for the tests that use the engine after this one, somebody says that it knows no such call.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with sock, contextlib.suppress(OSError):
+                sock.settimeout(10)
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+    def end(self) -> None:
+        """Make room for the plugin itself, or end with the engine."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        os.unlink(self._path)
+
+
 class Engine:
     """A running engine.
 
     Attributes:
+        gone: who answers for the plugins of sockproxies that have ended, by the plugin's path.
         version: "20", "26", "28" or "podman".
         socket: the path of its API socket, for root.
         folder: where it keeps everything; owned by this test run.
@@ -57,6 +98,7 @@ class Engine:
         _script("busybox", folder)
         self._children: list[subprocess.Popen[bytes]] = []
         self._has_registry = False
+        self.gone: dict[str, Gone] = {}
 
     def docker(self, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
         """Run the docker CLI on the engine itself, as root, past sockproxy."""
@@ -95,6 +137,8 @@ class Engine:
 
     def stop(self) -> None:
         """Stop the engine; what its namespaces hold ends with it."""
+        while self.gone:
+            self.gone.popitem()[1].end()
         for child in self._children:
             child.kill()
             child.wait()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sockproxy.supervise.table import Settings
 from tests.support import cgroups
-from tests.support.engines import Engine
+from tests.support.engines import Engine, Gone
 from tests.support.users import User, Users
 
 # How to tell the processes apart, by a word of their command line.
@@ -67,11 +67,14 @@ class Proxy:
         command += ["--docker-socket", engine.socket, "--runtime-dir", self.runtime]
         command += ["--state-dir", folder / "state", "--log-dir", self.log, "--plugin-dir", engine.plugin_dir]
         self._command = command
+        settings = Settings(None, *map(str, (engine.socket, self.listen, self.runtime, folder / "state", self.log)))
+        self.plugin = f"{engine.plugin_dir}/{settings.plugin}.sock"
         cgroups.made.add(self.shares)
         self.restart()
 
     def restart(self) -> None:
         """Start it, again when it has ended."""
+        self._end_stand_in()
         with open(self.folder / "out", "wb") as output, open(self.folder / "err", "wb") as errors:
             self.up = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd="/")
         try:
@@ -165,7 +168,16 @@ class Proxy:
                 self.up.kill()
                 self.up.wait()
                 raise
+        self._begin_stand_in()
         return self.up.returncode
+
+    def _begin_stand_in(self) -> None:
+        if isinstance(self.engine, Engine) and self.plugin not in self.engine.gone:
+            self.engine.gone[self.plugin] = Gone(self.plugin)
+
+    def _end_stand_in(self) -> None:
+        if isinstance(self.engine, Engine) and self.plugin in self.engine.gone:
+            self.engine.gone.pop(self.plugin).end()
 
 
 def _descendants(pid: int) -> list[int]:
