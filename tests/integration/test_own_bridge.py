@@ -27,8 +27,8 @@ def test_default_network_is_ones_own(proxy: Proxy, users: Users, mode: list[str]
         assert made.returncode == 0, made.stderr
         network = network_of(proxy, made.stdout.strip())
         assert network["Name"] == f"sockproxy-{user.uid}"
-        mode = proxy.engine.docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", made.stdout.strip()).stdout
-        assert mode.strip() == network["Name"]  # clients look among the networks for it
+        told = proxy.engine.docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", made.stdout.strip()).stdout
+        assert told.strip() == network["Name"]  # clients look among the networks for it
         assert network["Labels"]["io.sockproxy.owner"] == str(user.uid)  # type: ignore[index]
 
 
