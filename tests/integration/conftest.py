@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -16,19 +17,25 @@ from tests.support.proxy import Proxy, default_policy
 from tests.support.users import Users
 
 
+def _place(folder: Path, name: str) -> Path:
+    """Make a folder for a fixture, which pytest may set up more than once."""
+    place = Path(tempfile.mkdtemp(prefix=name, dir=folder))
+    place.chmod(0o755)
+    return place
+
+
 @pytest.fixture(scope="session")
 def fake_daemon(folder: Path) -> Iterator[FakeDaemon]:
     """A daemon that only takes notes."""
     needs.root()
-    daemon = FakeDaemon(folder / "fake")
+    daemon = FakeDaemon(_place(folder, "fake"))
     yield daemon
     daemon.stop()
 
 
 @pytest.fixture(scope="session")
 def _noted_proxy(fake_daemon: FakeDaemon, users: Users, folder: Path) -> Iterator[Proxy]:
-    place = folder / "noted"
-    place.mkdir()
+    place = _place(folder, "noted")
     running = Proxy(cast(Engine, fake_daemon), place, default_policy(users))
     yield running
     running.stop()
@@ -59,8 +66,7 @@ def engine28(engines: Engines) -> Engine:
 @pytest.fixture(scope="session")
 def _newest_proxy(engine28: Engine, users: Users, folder: Path) -> Iterator[Proxy]:
     users.add_plugins(engine28.plugins)
-    place = folder / "newest"
-    place.mkdir()
+    place = _place(folder, "newest")
     running = Proxy(engine28, place, default_policy(users))
     yield running
     running.stop()

@@ -329,7 +329,7 @@ def test_nobody_can_name_what_stands_for_a_bind(proxy: Proxy, users: Users, home
     before = set(records(proxy, users.alice))
     assert_done(proxy.run(users.alice, ["docker", "create", "--name", "named", "-v", f"{home}:/h", "busybox"]))
     (record,) = set(records(proxy, users.alice)) - before
-    name, driver = record.name, next(iter(proxy.engine.plugin_dir.glob("*.sock"))).stem
+    name, driver = record.name, Path(proxy.plugin).stem
     for user in (users.alice, users.bob):
         for command in (
             ["create", "-v", f"{name}:/x", "busybox"],

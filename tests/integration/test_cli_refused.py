@@ -48,7 +48,6 @@ OPTIONS = """
 -v /:/x:ro
 -v {bob}:/x
 -v {home}x:/x
--v /var/run/docker.sock:/s
 -v {home}:/x:rshared
 --mount type=bind,source=/etc,target=/x
 --mount type=bind,source={bob},target=/x,readonly

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tarfile
 import time
 from collections.abc import Callable
 
@@ -108,10 +109,8 @@ def test_a_killed_audit_writer(proxy28: Proxy, users: Users) -> None:
         kill(proxy28, "audit")
         stdin.send(b"x\n")
         assert output(logs.chunks()) == b"two\n"
-        request = next(
-            r["rid"] for r in reversed(proxy28.records()) if "'ContainerLogs'" in str(r) and r["ev"] == "intent"
-        )
     eventually(lambda: answers(proxy28, users), "answers")
+    request = next(r["rid"] for r in reversed(proxy28.records()) if "'ContainerLogs'" in str(r) and r["ev"] == "intent")
 
     def ends() -> list[str]:
         return [str(r["out"]) for r in proxy28.records() if r["ev"] == "outcome" and r["rid"] == request]
@@ -121,12 +120,17 @@ def test_a_killed_audit_writer(proxy28: Proxy, users: Users) -> None:
 
 
 def test_a_killed_helper_during_an_upload(proxy28: Proxy, users: Users) -> None:
-    container = create(proxy28, users.alice, "true")
+    def puts() -> list[object]:
+        return [record for record in proxy28.records() if "'PutContainerArchive'" in str(record)]
+
+    container, before = create(proxy28, users.alice, "true"), len(puts())
     with Connection(proxy28.listen, users.alice) as connection:
         target = f"{API}/containers/{container}/archive?path=/tmp"
         connection.request("PUT", target, Transfer_Encoding="chunked")
-        connection.send(b"100000\r\n" + bytes(1000))
-        eventually(lambda: any("'PutContainerArchive'" in str(record) for record in proxy28.records()), "the call")
+        member = tarfile.TarInfo("x")
+        member.size = 1 << 20
+        connection.send(b"100000\r\n" + member.tobuf() + bytes(1000))
+        eventually(lambda: len(puts()) > before, "the call")
         kill(proxy28, "filesystem")
         answer = connection.answer()
         assert answer.status == 502

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from tests.support.containers import API, ATTACH, UPGRADE, attach, create, follow, interactive, run, start
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, eventually
 from tests.support.raw import Connection, call, frames, output
 from tests.support.users import Users
 
@@ -140,7 +140,7 @@ def test_a_refused_upgrade_hides_no_request(proxy: Proxy, users: Users, what: st
         answer = connection.answer()
         assert answer.status == 404
         served = _next(connection) == 200
-    assert _records(proxy, "SystemInfo") == before + served
+    eventually(lambda: _records(proxy, "SystemInfo") == before + served, "the record")
 
 
 def test_a_denied_upgrade_hides_no_request(proxy: Proxy, users: Users) -> None:

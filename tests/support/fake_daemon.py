@@ -32,7 +32,6 @@ class FakeDaemon:
     version = "fake"
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir()
         self.folder, self.plugin_dir = folder, folder / "plugins"
         self.socket = str(folder / "docker.sock")
         client = engines.client()
