@@ -15,7 +15,7 @@ from typing import Any
 from sockproxy import paths, review
 from sockproxy.errors import ConfigError
 
-USAGE_ERROR = 2
+FINDING, USAGE_ERROR = 1, 2
 _PATHS = {
     "docker_socket": "/var/run/docker.sock",
     "listen": "/run/sockproxy/docker.sock",
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="check a policy file and tell what it means")
     _add_config(check)
+    check.add_argument("--strict", action="store_true", help="exit with 1 when there are warnings")
     check.set_defaults(run=_check)
 
     explain = commands.add_parser("explain", help="tell what would happen to a request, and why")
@@ -184,7 +185,7 @@ def _check(options: argparse.Namespace) -> int:
         print(line)
     for line in warnings:
         print(f"warning: {line}")
-    return 0
+    return FINDING if options.strict and warnings else 0
 
 
 def _explain(options: argparse.Namespace) -> int:

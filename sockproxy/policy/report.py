@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from sockproxy.policy.compile import Compiled, RoleDict
+from sockproxy.policy import dangers
+from sockproxy.policy.compile import Compiled
 from sockproxy.policy.schema import RULES
 from sockproxy_helpers.caller import NOBODY
 
 SHOWN = 10  # names on a line
 
-# A role with one of these can make itself root of the host, or change it for everybody.
-_POWERS = ("privileged", "devices", "security_options", "driver_options", "cgroup_parent", "unmodelled")
-
 
 def summary(compiled: Compiled) -> Iterator[str]:
     """Describe each role: who has it, what it may do. A rule that is not named has its strictest value."""
     for name, role in compiled["roles"].items():
-        yield f"role {name} ({role['at']}): {len(role['operations'])} operations; {_holders(compiled, name)}"
+        holders = _holders(compiled, name) or "nobody"
+        yield f"role {name} ({role['at']}): {len(role['operations'])} operations; {holders}"
         for rule, (value, _) in role["rules"].items():
             if value != RULES[rule].default:
                 yield f"    {rule}: {RULES[rule].describe(value)}"
@@ -32,38 +31,26 @@ def warnings(compiled: Compiled) -> Iterator[str]:
     if not compiled["users"] and not compiled["groups"] and not compiled["containers"]:
         yield "nobody is bound to a role: every call will be refused"
     for name, role in compiled["roles"].items():
-        held = any(bound == name for user, (_, bound, _) in compiled["users"].items() if user != "root")
-        held = held or any(bound == name for (_, bound, _), _ in compiled["containers"])
-        if held or any(bound == name for _, bound, _ in compiled["groups"].values()):
-            for power, at in _powers(role):
-                yield f"{at}: role {name} has {power}: {_holders(compiled, name)} can become root of this host"
+        if holders := _holders(compiled, name, but="root"):
+            for danger, at in dangers.of_role(role["rules"]):
+                yield f"{at}: role {name} has {danger.what}: {holders} {danger.then}. {_sentence(danger.advice)}"
+    settings: dict[str, Mapping[str, object]] = {"audit": compiled["audit"], "auth": compiled["auth"]}
+    for (section, key, value), (then, advice) in dangers.SETTINGS.items():
+        if settings[section][key] == value:
+            yield f"{section}: {{{key}: {value}}}: {then}. {_sentence(advice)}"
+    if isinstance(cache := compiled["auth"]["cache"], int) and cache > dangers.LONG_CACHE:
+        yield f"auth: {{cache: {cache}}}: who is shut out may go on for {cache} seconds. cache: at most 300"
 
 
-def _powers(role: RoleDict) -> Iterator[tuple[str, str]]:
-    for rule, (value, at) in role["rules"].items():
-        if rule in _POWERS and value is True:
-            yield f"{rule}: true", at
-        elif (
-            rule == "binds"
-            and isinstance(value, list)
-            and any(isinstance(bind, dict) and bind["path"] == "/" for bind in value)
-        ):
-            yield "a bind of /", at
-        elif (
-            rule == "capabilities"
-            and isinstance(value, list)
-            and {"ALL", "SYS_ADMIN", "SYS_MODULE"}.intersection(map(str, value))
-        ):
-            yield "capabilities that reach the host", at
-        elif rule == "host_namespaces" and isinstance(value, list) and {"pid", "user"}.intersection(map(str, value)):
-            yield "namespaces of the host", at
+def _sentence(text: str) -> str:
+    return text if ":" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
-def _holders(compiled: Compiled, role: str) -> str:
-    names = [f"user {name}" for name, (_, bound, _) in compiled["users"].items() if bound == role]
+def _holders(compiled: Compiled, role: str, but: str = "") -> str:
+    names = [f"user {name}" for name, (_, bound, _) in compiled["users"].items() if bound == role and name != but]
     names += [f"group {name}" for name, (_, bound, _) in compiled["groups"].items() if bound == role]
     names += [f"container {_words(what)}" for (_, bound, _), what in compiled["containers"] if bound == role]
-    return _list(names) or "nobody"
+    return _list(names)
 
 
 def _words(container: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ import pytest
 from sockproxy import cli, paths
 from sockproxy.policy import report
 from sockproxy.policy.compile import compile_text
+from sockproxy.policy.dangers import DANGERS, Danger
 
 GROUP, USER = grp.getgrgid(0).gr_name, pwd.getpwuid(0).pw_name
 
@@ -135,23 +136,78 @@ def test_nobody_bound() -> None:
     assert warnings("bindings: []") == ["nobody is bound to a role: every call will be refused"]
 
 
+# A rule that makes each row of the table true, alone. A row without an example fails the test below.
+EXAMPLES = {
+    "privileged: true": "privileged: true",
+    "devices: true": "devices: true",
+    "security_options: true": "security_options: true",
+    "driver_options: true": "driver_options: true",
+    "cgroup_parent: true": "cgroup_parent: true",
+    "unmodelled: true": "unmodelled: true",
+    "capabilities that reach the host": "capabilities: [CHOWN, SYS_ADMIN]",
+    "namespaces of the host": "host_namespaces: [pid]",
+    "the host's network": "host_namespaces: [network]",
+    "more namespaces of the host (ipc, uts, cgroup)": "host_namespaces: [uts]",
+    "plain_binds: true": "plain_binds: true",
+    "a bind of /": "binds: [{path: /, mode: ro}]",
+    "unmapped_binds: true": "unmapped_binds: true",
+    "bind_groups: true": "bind_groups: true",
+    "runtimes: [ALL]": "runtimes: [ALL]",
+    "sees_all: true": "sees_all: true",
+    "default_bridge: true": "default_bridge: true",
+    "cache_imports: true": "cache_imports: true",
+    "fetch: true": "fetch: true",
+    "ports below 1024": "ports: {min: 80}",
+    "ulimits rtprio or nice": "ulimits: {rtprio: 9}",
+    "revoke_streams: false": "revoke_streams: false",
+    "no bound of memory": "{limits: {memory: null}, totals: {memory: null}}",
+    "no bound of cpus": "{limits: {cpus: null}, totals: {cpus: null}}",
+    "no bound of pids": "{limits: {pids: null}, totals: {pids: null}}",
+    "no bound of disk": "totals: {disk: null}",
+    "more ways to be known than `peer`, and privileged: true": "{privileged: true, via: [peer, token]}",
+}
+BOUND = f"bindings: [{{group: {GROUP}, role: r}}]\n"
+
+
+@pytest.mark.parametrize("danger", DANGERS, ids=lambda danger: danger.what)
+def test_each_danger(danger: Danger) -> None:
+    found = warnings(f"{BOUND}roles:\n  r:\n   {EXAMPLES[danger.what]}\n")
+    start = f"p:5: role r has {danger.what}: group {GROUP} {danger.then}. "
+    [line] = [line for line in found if line.startswith(start)]
+    assert line.lower().endswith(danger.advice.lower())
+    assert len(found) == 1 or danger.rule == "via"
+
+
+def test_no_danger_in_the_strictest_role_nor_in_the_built_in_ones_for_users() -> None:
+    assert warnings(f"{BOUND}roles: {{r: {{}}}}") == []
+    for role in ("viewer", "developer", "ci"):
+        assert warnings(BOUND.replace("r}", f"{role}}}")) == []
+
+
+def test_a_bound_of_either_kind_is_one() -> None:
+    for rule in ("limits", "totals"):
+        assert warnings(f"{BOUND}roles:\n  r: {{{rule}: {{memory: null, cpus: null, pids: null}}}}\n") == []
+
+
 @pytest.mark.parametrize(
-    ("rule", "what"),
+    ("section", "warning"),
     [
-        ("privileged: true", "privileged: true"),
-        ("devices: true", "devices: true"),
-        ("security_options: true", "security_options: true"),
-        ("driver_options: true", "driver_options: true"),
-        ("cgroup_parent: true", "cgroup_parent: true"),
-        ("unmodelled: true", "unmodelled: true"),
-        ("binds: [{path: /, mode: ro}]", "a bind of /"),
-        ("capabilities: [SYS_ADMIN]", "capabilities that reach the host"),
-        ("host_namespaces: [pid]", "namespaces of the host"),
+        ("audit: {on_full: continue}", "audit: {on_full: continue}: a full disk lets things be done unrecorded."),
+        ("auth: {accounts: none}", "auth: {accounts: none}: expired and locked accounts keep their access."),
+        ("auth: {cache: 301}", "auth: {cache: 301}: who is shut out may go on for 301 seconds."),
     ],
 )
-def test_power_over_the_host(rule: str, what: str) -> None:
-    text = f"bindings: [{{group: {GROUP}, role: r}}]\nroles:\n  r:\n    {rule}\n"
-    assert warnings(text) == [f"p:5: role r has {what}: group {GROUP} can become root of this host"]
+def test_settings(section: str, warning: str) -> None:
+    [found] = warnings(f"{BOUND}roles: {{r: {{}}}}\n{section}")
+    assert found.startswith(warning)
+
+
+def test_strict(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    policy.write_text(f"version: 1\nbindings: [{{group: {GROUP}, role: admin}}]\n")
+    assert check(capsys, "--config", str(policy))[0] == 0
+    assert check(capsys, "--strict", "--config", str(policy))[0] == 1
+    policy.write_text(f"version: 1\nbindings: [{{group: {GROUP}, role: ci}}]\n")
+    assert check(capsys, "--strict", "--config", str(policy))[0] == 0
 
 
 def test_roots_own_power_and_a_role_of_nobodys_are_no_news() -> None:
