@@ -1,19 +1,18 @@
 """Ask PAM whether an account may be used, and whether a password is right.
 
 Two services. `sockproxy-account` has an account stack only and is asked about users whom the kernel identified; it must
-not hold pam_faillock, which would clear the count of wrong passwords. `sockproxy` is asked about passwords. A service
-whose file is missing would fall to /etc/pam.d/other, which lets everybody in on Debian; so a missing file is looked for
-before each question.
+not hold pam_faillock, which would clear the count of wrong passwords. `sockproxy` is asked about passwords. What these
+files do not answer, PAM would ask /etc/pam.d/other, which lets everybody in on Debian; so they are read before each
+question.
 """
 
 from __future__ import annotations
 
-import os
-
 from pam.__internals import PAM_SUCCESS, PamAuthenticator
 
-FOLDER = "/etc/pam.d"
-PASSWORDS, ACCOUNTS = "sockproxy", "sockproxy-account"
+from sockproxy.auth import services
+from sockproxy.auth.services import ACCOUNTS, PASSWORDS
+
 # pam_acct_mgmt(3), in words for the person; all else is told by its number.
 WORDS = {
     6: "the host's rules do not allow it now (pam_access, pam_time, or another rule of PAM's)",
@@ -32,19 +31,29 @@ def prepare() -> None:
     """Load the library, which may start a program to find it: before the process is confined.
 
     Raises:
-        NoPam: it isn't there, or a service's file is not.
+        NoPam: it isn't there, or a service's file is not, or does not answer.
     """
     try:
         PamAuthenticator()
     except (AttributeError, OSError) as error:
-        raise NoPam(f"libpam can't be loaded: {error}") from error
-    _find_services()
+        raise NoPam(f"libpam can't be loaded (package libpam0g): {error}") from error
+    for service in services.ASKED:
+        _see(service)
 
 
-def _find_services() -> None:
-    for service in (PASSWORDS, ACCOUNTS):
-        if not os.path.isfile(f"{FOLDER}/{service}"):
-            raise NoPam(f"there is no {FOLDER}/{service}: `sockproxy up` installs it when it is started")
+def _see(service: str) -> None:
+    try:
+        services.lines(service, _text)
+    except services.BadService as error:
+        raise NoPam(f"{error} (`sockproxy up` and `sockproxy install` install what is missing)") from error
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def account(user: str) -> int:
@@ -68,7 +77,7 @@ def password(user: str, secret: str) -> int:
 
 
 def _ask(asked: PamAuthenticator, service: str, user: str, secret: str) -> int:
-    _find_services()
+    _see(service)
     asked.authenticate(user, secret, service=service, resetcreds=False)
     return int(asked.code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import grp
 import json
 import os
@@ -73,6 +74,10 @@ class Machine:
             raise Unknown(f"{path} can be seen by root only") from None
         except OSError:
             return None
+
+    def found(self, *patterns: str) -> bool:
+        """Tell whether one of the patterns (glob) names something."""
+        return any(next(glob.iglob(self.path(pattern)), "") for pattern in patterns)
 
     # --- accounts ---
 

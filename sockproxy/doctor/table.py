@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sockproxy.doctor import host, kernel, ways
+from sockproxy.doctor import host, kernel, pam, ways
 from sockproxy.doctor.machine import Finding, Machine
 
 
@@ -26,6 +26,7 @@ CHECKS = (
     Check("serving", "sockproxy answers", host.serving),
     Check("code", "only root can change what root runs", host.code),
     Check("accounts", "the unprivileged processes' users are in no further groups", host.accounts),
+    Check("pam", "PAM is asked by services of its own, which count wrong passwords", pam.asked),
     Check("policy", "the policy is right and has no dangers", host.policy),
     Check("landlock", "processes can be confined", kernel.landlock),
     Check("mounts", "the kernel can idmap binds", kernel.mounts),

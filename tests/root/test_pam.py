@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy.auth import accounts
+from sockproxy.auth import accounts, services
 from sockproxy.supervise import host
 from sockproxy.supervise.table import AUTH
 from tests.support import needs
@@ -25,14 +25,24 @@ DENIED, AUTH_ERROR, UNKNOWN, EXPIRED, MUST_CHANGE = 6, 7, 10, 13, 12
 ASK = """
 import ctypes, json, sys
 from pam.__internals import PamAuthenticator
-from sockproxy.auth import accounts
+from sockproxy.auth import accounts, services
 folder, *questions = json.loads(sys.argv[1])
 PamAuthenticator()
 start = ctypes.CDLL("libpam.so.0").pam_start_confdir
 start.argtypes = [*PamAuthenticator.pam_start.argtypes[:3], ctypes.c_char_p, PamAuthenticator.pam_start.argtypes[3]]
 PamAuthenticator.pam_start = staticmethod(lambda s, u, c, h: start(s, u, c, folder.encode(), h))
-accounts.FOLDER = folder
-print(json.dumps([getattr(accounts, name)(*words) for name, *words in questions]))
+services.FOLDER = folder
+def ask(name, *words):
+    if name == "bare":  # past what we look at before
+        asked = PamAuthenticator()
+        asked.pam_authenticate = lambda handle, flags: 0
+        asked.authenticate(words[0], "", service=accounts.ACCOUNTS, resetcreds=False)
+        return int(asked.code)
+    try:
+        return getattr(accounts, name)(*words)
+    except accounts.NoPam as error:
+        return str(error)
+print(json.dumps([ask(*question) for question in questions]))
 """
 
 
@@ -146,10 +156,21 @@ def test_what_is_shipped_has_these_rules() -> None:
 
 
 def test_a_service_that_is_missing_is_never_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(services, "FOLDER", str(tmp_path))
     for question in (lambda: accounts.account("root"), lambda: accounts.password("root", "x"), accounts.prepare):
         with pytest.raises(accounts.NoPam, match="there is no"):
             question()
+
+
+def test_a_service_without_a_line_for_it_is_never_another(ask: Ask, user: User) -> None:
+    """libpam itself goes to `other` then."""
+    permits = "auth required pam_permit.so\naccount required pam_permit.so\n"
+    (ask.place / "other").write_text(permits)  # type: ignore[attr-defined]
+    change("chage", "-E", "0", user.name)
+    let_in, refused = ask(("bare", user.name), ("account", user.name), account="# nothing\n")
+    assert (let_in, "would go by" in str(refused)) == (0, True)
+    (ask.place / accounts.PASSWORDS).write_text("auth required pam_permit.so\n")  # type: ignore[attr-defined]
+    assert "has no account line" in str(ask(("password", user.name, "x"))[0])
 
 
 def test_services_are_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,12 @@ class Small(Machine):
         self._kept: list[socket.socket] = []
         self.socket(DOCKER, 0o600)
         self.socket(LISTEN, 0o666)
+        for file in Path(paths.config_dir(), "pam.d").iterdir():
+            self.write(f"/etc/pam.d/{file.name}", file.read_text())
+        self.write("/etc/pam.d/common-account", "account required pam_unix.so\n-account required pam_not_here.so\n")
+        self.write("/usr/lib/x86_64-linux-gnu/libpam.so.0", "")
+        for name in ("faillock", "unix", "nologin", "access", "time"):
+            self.write(f"/usr/lib/x86_64-linux-gnu/security/pam_{name}.so", "")
 
     def socket(self, path: str, mode: int) -> None:
         place = self.folder / path[1:]
@@ -83,7 +89,7 @@ class Small(Machine):
 
     def status(self, path: str) -> os.stat_result | None:
         real = super().status(path)
-        if real is None or not path.startswith(("/run", "/var/lib", "/proc")):
+        if real is None or not path.startswith(("/run", "/var/lib", "/proc", "/etc/pam.d")):
             return real
         uid, gid = self.owners.get(path, 0), self.owners.get(f"group {path}", 0)
         return os.stat_result((*real[:4], uid, gid, *real[6:10]))
@@ -183,6 +189,24 @@ def _front(machine: Small) -> None:
     machine.write("/proc/30/limits", "Max open files            1024                 4096                 files\n")
 
 
+def _pam(name: str, old: str, new: str) -> Callable[[Small], None]:
+    """Change a PAM file, or remove it."""
+
+    def change(machine: Small) -> None:
+        place = machine.folder / "etc/pam.d" / name
+        if not old:
+            place.unlink()
+            return
+        assert old in place.read_text()
+        place.write_text(place.read_text().replace(old, new))
+
+    return change
+
+
+def _no_account_line(machine: Small) -> None:
+    machine.write("/etc/pam.d/sockproxy-account", "# nothing\n")
+
+
 def _set(**changes: Any) -> Callable[[Small], None]:
     def change(machine: Small) -> None:
         for name, value in changes.items():
@@ -224,6 +248,21 @@ CASES: list[tuple[str, Callable[[Small], None], str]] = [
         "alice",
     ),
     ("accounts", _set(groups_of=lambda user: {"docker"}), "the user sockproxy is in the group docker"),
+    ("pam", lambda machine: (machine.folder / "usr/lib/x86_64-linux-gnu/libpam.so.0").unlink(), "no libpam.so.0"),
+    ("pam", _pam("sockproxy", "", ""), "there is no /etc/pam.d/sockproxy;"),
+    ("pam", _pam("common-account", "", ""), "there is no /etc/pam.d/common-account;"),
+    ("pam", _no_account_line, "has no account line, so PAM would go by /etc/pam.d/other"),
+    (
+        "pam",
+        _pam("sockproxy", "account  required   pam_time", "acount required pam_time"),
+        "11: PAM does not understand",
+    ),
+    ("pam", _pam("sockproxy-account", "@include common-account", "account include sockproxy-account"), "by itself"),
+    ("pam", _pam("sockproxy", "pam_access.so", "pam_ldap.so"), "names pam_ldap.so, which is not there"),
+    ("pam", _pam("sockproxy", "pam_faillock.so authfail", "pam_deny.so #"), "wrong passwords lock nobody out"),
+    ("pam", _pam("sockproxy", "dir=/var/lib/sockproxy/faillock", ""), "may not write"),
+    ("pam", _pam("sockproxy-account", "pam_time.so", "pam_faillock.so"), "forgets the wrong passwords"),
+    ("pam", lambda machine: (machine.folder / "etc/pam.d/sockproxy").chmod(0o666), "others than root can change"),
     ("policy", _policy("version: 2\n"), "can't be used"),
     ("policy", _policy("version: 1\nbindings: [{user: daemon, role: admin}]\n"), "can become root"),
     ("landlock", lambda machine: machine.system_calls.update({444: (-1, errno.ENOSYS)}), "has no Landlock"),
@@ -253,6 +292,11 @@ def test_a_check_finds_what_it_is_for(name: str, change: Callable[[Small], None]
 
 def test_every_row_is_tested() -> None:
     assert {name for name, _, _ in CASES} == {check.name for check in CHECKS}
+
+
+def test_where_pam_is_left_out_that_is_said(machine: Small) -> None:
+    machine.write("/policy.yaml", BOUND + "auth: {accounts: none}\n")
+    assert "leaves PAM out" in run("pam", machine).facts[0]
 
 
 @pytest.mark.parametrize("name", ["tcp", "other-sockets", "containers"])
