@@ -1,5 +1,6 @@
 """Ask the auth process whether a caller's account may be used: not expired, not locked out, allowed by host's rules.
 
+And whether the token that a caller presented is still good, also while a stream is under way.
 The helper asks by itself, so that a hostile front can't leave it out; an answer holds for some seconds. Host root is
 not asked about: who shuts out root can't repair the machine, and root needs no leave to reach the daemon.
 """
@@ -9,14 +10,15 @@ from __future__ import annotations
 import socket
 import time
 
-from . import wire
+from . import assertion, wire
 from .caller import Caller
 from .loop import IN, Loop
 
 SECONDS = 10.0  # for an answer; a directory server may be asked for it
 REFUSED_SECONDS = 5.0  # what a person has repaired should work soon
+TOKEN_SECONDS = 5.0  # who revokes a token may have lost it
 REMEMBERED = 4096
-UNASKED = "nobody can tell whether the account {} may be used: the auth process does not answer"
+UNASKED = "the auth process does not answer, so nobody can tell"
 
 
 class Accounts:
@@ -24,46 +26,51 @@ class Accounts:
 
     def __init__(self, loop: Loop, path: str) -> None:
         self._loop, self._path = loop, path
-        self._known: dict[str, tuple[float, str]] = {}
+        self._known: dict[tuple[str, str], tuple[float, str]] = {}
 
     def forget(self) -> None:
         """Ask anew: the policy may say something else."""
         self._known.clear()
 
     async def check(self, who: Caller, settings: dict[str, object]) -> None:
-        """Put a caller whose account may not be used in trouble.
+        """Put a caller whose account may not be used, or whose token is not good any more, in trouble.
 
         Args:
             settings: of the policy: `accounts`, pam or none; `cache`, the seconds for which an answer holds.
         """
-        if settings["accounts"] == "none" or not who.user or who.uid == 0:
-            return
-        now = time.monotonic()
-        known = self._known.get(who.user)
-        if known is None or known[0] <= now:
-            why = await self._ask(who.user)
+        token = assertion.token_of(who.assertion)
+        if token and (why := await self._answer("token", token, TOKEN_SECONDS)):
+            who.trouble = who.trouble or f"the token is not good any more: {why}"
+        if settings["accounts"] != "none" and who.user and who.uid != 0:
             cache = settings["cache"]
-            holds = float(cache) if isinstance(cache, int) else 0.0
+            why = await self._answer("account", who.user, float(cache) if isinstance(cache, int) else 0.0)
+            who.trouble = who.trouble or (why and f"the account {who.user} may not be used: {why}")
+
+    async def _answer(self, question: str, about: str, holds: float) -> str:
+        """Give why not, "" when all is well; an answer holds for so many seconds."""
+        now = time.monotonic()
+        known = self._known.get((question, about))
+        if known is None or known[0] <= now:
+            why = await self._ask(question, about)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            known = self._known[who.user] = (now + (min(holds, REFUSED_SECONDS) if why else holds), why)
-        who.trouble = who.trouble or known[1]
+            known = self._known[question, about] = (now + (min(holds, REFUSED_SECONDS) if why else holds), why)
+        return known[1]
 
-    async def _ask(self, user: str) -> str:
-        """Ask; give why not, "" when it may be used."""
+    async def _ask(self, question: str, about: str) -> str:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             channel.connect(self._path)
-            wire.send(channel, wire.pack({"ask": "account", "user": user}), [])
+            wire.send(channel, wire.pack({"ask": question, question: about}), [])
             if not await self._loop.wait({channel.fileno(): IN}, SECONDS):
-                return UNASKED.format(user)
+                return UNASKED
             message, _ = wire.receive(channel)
             reply, _ = wire.unpack(message)
         except (OSError, wire.WireError):
-            return UNASKED.format(user)
+            return UNASKED
         finally:
             self._loop.close(channel)
         code, why = reply.get("code"), reply.get("why")
         if code == 0 and type(code) is int:
             return ""
-        return f"the account {user} may not be used: {why}" if isinstance(why, str) else UNASKED.format(user)
+        return why if isinstance(why, str) and why else UNASKED

@@ -2,7 +2,8 @@
 
 SECURITY: an assertion says "on this very socket, until then, the caller is that user, known in that way", under a key
 that only the auth process and root's helpers have, new at every start. It names the socket by the cookie that the
-kernel gave it and gives to no other, so that what was said of one connection is worth nothing on another.
+kernel gave it and gives to no other, so that what was said of one connection is worth nothing on another. It names the
+token, too, so that the helper can ask whether that is still good, without the front.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from .errors import Refused
 
 LIFETIME = 60.0  # seconds; who has been vouched for is asked about again, so that a token that is revoked ends
 KEY_SIZE = 32
-_FORM = re.compile(r"([0-9]{1,10})\.(password|token)\.([0-9]{1,20})\.([0-9]{1,12})\.([0-9a-f]{64})")
-_DOMAIN = b"sockproxy assertion 1\0"
+_FORM = re.compile(r"([0-9]{1,10})\.(password|token)\.([0-9]{1,20})\.([0-9]{1,12})\.([0-9a-f]{64})?\.([0-9a-f]{64})")
+_DOMAIN = b"sockproxy assertion 2\0"
 
 
 def read_key(path: str) -> bytes:
@@ -35,10 +36,14 @@ def read_key(path: str) -> bytes:
     return key
 
 
-def sign(key: bytes, uid: int, via: str, cookie: int) -> tuple[str, int]:
-    """Make an assertion; give also the time until which it holds, by the monotonic clock that all processes share."""
+def sign(key: bytes, uid: int, via: str, cookie: int, token: str = "") -> tuple[str, int]:
+    """Make an assertion; give also the time until which it holds, by the monotonic clock that all processes share.
+
+    Args:
+        token: the digest of what was presented, if that was a token.
+    """
     until = int(time.monotonic() + LIFETIME)
-    text = f"{uid}.{via}.{cookie}.{until}"
+    text = f"{uid}.{via}.{cookie}.{until}.{token}"
     return f"{text}.{_mac(key, text)}", until
 
 
@@ -59,6 +64,11 @@ def verify(key: bytes, untrusted: str, cookie: int) -> tuple[int, str]:
     if int(match[4]) < time.monotonic():
         raise Refused("", "it has expired")
     return int(match[1]), match[2]
+
+
+def token_of(assertion: str) -> str:
+    """Give the digest of the token that a verified assertion was made for; "" for none."""
+    return assertion.split(".")[4] if assertion else ""
 
 
 def _mac(key: bytes, text: str) -> str:

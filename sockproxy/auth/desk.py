@@ -22,7 +22,7 @@ import trio
 
 from sockproxy.auth import accounts
 from sockproxy.auth.limits import Limit
-from sockproxy.auth.tokens import Token, Tokens
+from sockproxy.auth.tokens import Token, Tokens, digest_of
 from sockproxy_helpers import assertion, peer
 from sockproxy_helpers.caller import NOBODY
 from sockproxy_helpers.peer import Peer
@@ -99,19 +99,24 @@ class Desk:
             return {"code": -1, "why": "the host's account database does not answer"}
         return {"code": code, "why": accounts.words(code) if code else ""}
 
+    def token(self, digest: str) -> Reply:
+        """Tell root's helper whether a token is still good."""
+        good = self._tokens.lives(digest, time.time())
+        return {"code": 0, "why": ""} if good else {"code": 1, "why": "it was revoked, or has expired"}
+
     async def identify(self, untrusted: str, client: socket.socket) -> Reply:
         """Tell who presents a credential, and vouch for it on the client's connection."""
         began, process = trio.current_time(), peer.of(client)
         credential = read(untrusted)
         token = credential and credential.token and self._token(credential.token, process)
-        if token:
-            uid, via = token.uid, "token"
+        if credential and token:
+            uid, via, digest = token.uid, "token", digest_of(credential.token)
         else:
             found = await self._password(credential, process, began)
             if isinstance(found, dict):
                 return found
-            uid, via = found, "password"
-        text, until = assertion.sign(self._key, uid, via, peer.cookie_of(client))
+            uid, via, digest = found, "password", ""
+        text, until = assertion.sign(self._key, uid, via, peer.cookie_of(client), digest)
         return {"uid": uid, "via": via, "assertion": text, "until": until}
 
     async def login(self, untrusted: str, client: socket.socket) -> Reply:

@@ -76,10 +76,12 @@ async def _channel(channel: socket.socket, desk: Desk) -> None:
 
 
 async def _answer(desk: Desk, uid: int, header: dict[str, object], client: socket.socket | None) -> Reply:
-    question, words = header.get("ask"), [header.get(name, "") for name in ("authorization", "user")]
-    authorization, user = (word if isinstance(word, str) else "" for word in words)
+    question, words = header.get("ask"), [header.get(name, "") for name in ("authorization", "account", "token")]
+    authorization, account, token = (word if isinstance(word, str) else "" for word in words)
     if uid == 0 and question == "account":
-        return await desk.account(user)
+        return await desk.account(account)
+    if uid == 0 and question == "token":
+        return desk.token(token)
     if uid != pwd.getpwnam(FRONT).pw_uid or client is None:
         raise wire.WireError("not the front, or without a client")
     if question == "identify":

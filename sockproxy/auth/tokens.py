@@ -61,15 +61,20 @@ class Tokens:
         if len(self._tokens) >= ALL:
             raise OSError("there are too many tokens")
         word = "spx_" + secrets.token_urlsafe(32)
-        self._tokens[_digest(word)] = token
+        self._tokens[digest_of(word)] = token
         self._save()
         return word
 
     def find(self, untrusted_word: str, peer: int, container: str, now: float) -> Token | None:
         """Find a token that is good on a connection."""
-        token = self._tokens.get(_digest(untrusted_word)) if FORM.fullmatch(untrusted_word) else None
+        token = self._tokens.get(digest_of(untrusted_word)) if FORM.fullmatch(untrusted_word) else None
         good = token is not None and token.until > now and (token.peer, token.container) == (peer, container)
         return token if good else None
+
+    def lives(self, digest: str, now: float) -> bool:
+        """Tell whether a token that was good on its connection is so still."""
+        token = self._tokens.get(digest)
+        return token is not None and token.until > now
 
     def revoke(self, uid: int, untrusted_word: str = "") -> int:
         """Revoke one of a user's tokens, or all of them; tell how many.
@@ -80,7 +85,7 @@ class Tokens:
         gone = [
             digest
             for digest, token in self._tokens.items()
-            if token.uid == uid and (not untrusted_word or digest == _digest(untrusted_word))
+            if token.uid == uid and (not untrusted_word or digest == digest_of(untrusted_word))
         ]
         for digest in gone:
             del self._tokens[digest]
@@ -97,5 +102,6 @@ class Tokens:
         os.replace(draft, self._file)
 
 
-def _digest(word: str) -> str:
+def digest_of(word: str) -> str:
+    """Give what a token is kept under."""
     return hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()

@@ -91,6 +91,17 @@ def test_a_process_of_the_host(listener: socket.socket) -> None:
         assert who.record()["comm"] == "python3"
 
 
+@pytest.mark.root
+def test_who_logged_in_stands_behind_whatever_the_process_became(listener: socket.socket) -> None:
+    """As behind `sudo docker`."""
+    needs.root()
+    script = 'echo "$1" >/proc/self/loginuid && shift && exec "$@"'  # as pam_loginuid(8) does at a login
+    with client(listener, "sh", "-c", script, "sh", "1") as accepted:
+        record = caller.from_socket(accepted).record()
+        assert (record["user"], record["peer_uid"]) == ("root", 0)
+        assert (record["loginuid"], record["login"]) == (1, "daemon")
+
+
 def test_a_process_that_is_gone_is_nobody(listener: socket.socket) -> None:
     """What passed its connection on and left could have been anywhere."""
     with client(listener, then="leave") as accepted:

@@ -85,6 +85,31 @@ def test_whatever_uid_it_has_it_is_its_owner(inside: Inside, users: Users, host:
     assert (record["peer_uid"], record["container"], record["comm"]) == (0, {"id": hers, "name": "hers"}, "curl")
 
 
+@pytest.fixture
+def remapped(engine: Engine, users: Users, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine whose containers have a user namespace (userns-remap): root in there is one of bob's subuids."""
+    monkeypatch.setenv("ENGINE_OPTS", f"--userns-remap={users.bob.name}")
+    other = Engine(engine.version, folder / "remapped")
+    yield other
+    other.stop()
+
+
+def test_a_mapped_or_host_user_namespace_makes_nobody_another(remapped: Engine, users: Users, start_proxy: Any) -> None:
+    inside = Inside(start_proxy(remapped))
+    mapped = inside.make(users.alice, "mapped")
+    on_host = inside.make(users.alice, "on-host", UsernsMode="host")
+    first = int(remapped.docker("inspect", "-f", "{{.State.Pid}}", "mapped").stdout)
+    assert Path(f"/proc/{first}/uid_map").read_text().split()[1] != "0"
+    for container in (mapped, on_host):
+        for uid in (0, users.bob.uid, 1000):
+            status, found = inside.ask(container, "/containers/json", uid=uid)
+            assert (status, {one["Id"] for one in found}) == (200, {mapped, on_host})
+    peers = {one["who"]["peer_uid"] for one in inside.proxy.records() if one["ev"] == "intent"}  # type: ignore[index]
+    assert peers > {0, users.bob.uid}  # the kernel's numbers: root's own among them
+    for host in ({}, {"UsernsMode": "host"}):
+        assert inside.ask(inside.make(None, **host), "/containers/json")[0] == 403
+
+
 @pytest.mark.parametrize("owner", [None, 0])
 def test_roots_containers_are_nobody(inside: Inside, users: Users, owner: int | None) -> None:
     container = inside.make(owner, "roots")

@@ -248,6 +248,12 @@ def test_login_and_logout(door: Proxy, users: Users, shared: User) -> None:
     assert login(door, shared, "logout").returncode == 2
 
 
+def test_sudo_docker_is_recorded_as_the_person_behind_it(door: Proxy, users: Users) -> None:
+    script = 'echo "$1" >/proc/self/loginuid && exec docker events --until 1s'  # as a login leaves it
+    door.run(users.root, ["sh", "-c", script, "sh", str(users.alice.uid)])
+    assert last(door, "intent", user="root", loginuid=users.alice.uid)["who"]["login"] == users.alice.name
+
+
 def test_accounts_that_may_not_be_used(door: Proxy, users: Users) -> None:
     assert ask(door, users.bob).status == 200
     subprocess.run(["chage", "-E", "0", users.bob.name], check=True)

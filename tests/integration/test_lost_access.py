@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import time
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from sockproxy_helpers import caller
 from tests.support import containers
 from tests.support.engines import Engine
-from tests.support.proxy import default_policy, eventually
-from tests.support.raw import call
+from tests.support.proxy import Proxy, default_policy, eventually
+from tests.support.raw import Connection, call
 from tests.support.users import Users
 
+SCRIPT = "while echo x; do sleep 0.2; done"
 BOUND = 20.0  # seconds: groups are looked up every 5, streams looked at every 5; the rest is the machine's
 
 
@@ -26,9 +28,8 @@ def test_taken_out_of_the_group(engine: Engine, users: Users, start_proxy: Any) 
     roles = "roles:\n  keeper: {extends: developer, revoke_streams: false}\n"
     policy = default_policy(users).replace("bindings:\n", "bindings:\n" + keeper) + roles
     proxy = start_proxy(engine, policy)
-    script = "while echo x; do sleep 0.2; done"
     streams = {
-        user.name: containers.follow(proxy, user, containers.run(proxy, user, script))
+        user.name: containers.follow(proxy, user, containers.run(proxy, user, SCRIPT))
         for user in (users.alice, users.bob)
     }
     attached = containers.attach(
@@ -49,6 +50,30 @@ def test_taken_out_of_the_group(engine: Engine, users: Users, start_proxy: Any) 
         subprocess.run(["gpasswd", "-a", users.alice.name, users.developers], check=True, capture_output=True)
         for stream in (*streams.values(), attached):
             stream.close()
+
+
+@pytest.mark.daemon
+@pytest.mark.root
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_what_a_revoked_token_has_begun_ends(proxy: Proxy, users: Users) -> None:
+    subprocess.run(["chpasswd"], input=f"{users.alice.name}:correct horse 9", text=True, check=True)
+    basic = "Basic " + base64.b64encode(f"{users.alice.name}:correct horse 9".encode()).decode()
+    given = call(proxy.listen, "POST", "/_sockproxy/tokens", None, users.mallory, Authorization=basic)
+    bearer = f"Bearer {given.json['token']}"
+    container = containers.run(proxy, users.alice, SCRIPT)
+    own, target = containers.follow(proxy, users.alice, container), f"/v1.41/containers/{container}"
+    with own, Connection(proxy.listen, users.mallory) as stream, Connection(proxy.listen, users.mallory) as idle:
+        stream.request("GET", f"{target}/logs?follow=1&stdout=1", Authorization=bearer)
+        assert stream.head().status == 200
+        assert idle.call("GET", f"{target}/json", Authorization=bearer).status == 200
+        assert call(proxy.listen, "DELETE", "/_sockproxy/tokens", None, users.mallory, Authorization=bearer).json
+        began = time.monotonic()
+        stream.rest()
+        # Nor is it good on connections for which it was asked about before.
+        eventually(lambda: idle.call("GET", f"{target}/json", Authorization=bearer).status == 403, "refused", BOUND)
+        assert time.monotonic() - began < BOUND
+        for _ in range(10):
+            assert own.chunk()  # whose word was the kernel's
 
 
 @pytest.mark.root

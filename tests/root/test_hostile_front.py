@@ -561,10 +561,10 @@ def test_users_end_that_is_named_like_an_accepted_one(hostile):
 # --- assertions: the auth process's word about a connection
 
 
-def asserted(hostile: Hostile, uid: int, sock: socket.socket, via: str = "token", key: bytes = b"") -> str:
+def asserted(hostile: Hostile, uid: int, sock: socket.socket, key: bytes = b"", token: str = "") -> str:
     """Make what the auth process would say of a connection."""
     key = key or (hostile.proxy.runtime / "key/assertions").read_bytes()
-    return assertion.sign(key, uid, via, peer.cookie_of(sock))[0]
+    return assertion.sign(key, uid, "token" if token else "password", peer.cookie_of(sock), token)[0]
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -577,8 +577,8 @@ def test_an_assertion_is_good_on_its_connection_alone(hostile, scope):
     assert hostile.ask(hostile.channel(scope), MAY[scope], [mallory.fileno()])["error"] == 403
     assert hostile.ask(hostile.channel(scope), may, [mallory.fileno()])["keep"] is True
     assert hostile.ask(hostile.channel(scope), may_not, [mallory.fileno()])["error"] == 403
-    eventually(lambda: "token" in str(hostile.records(("intent",))), "record of the intent")
-    record = next(one for one in hostile.records(("intent",)) if one["who"]["via"] == "token")
+    eventually(lambda: "'password'" in str(hostile.records(("intent",))), "record of the intent")
+    record = next(one for one in hostile.records(("intent",)) if one["who"]["via"] == "password")
     assert record["who"]["uid"] == hostile.users.carol.uid
     assert (record["who"]["peer_uid"], record["who"]["peer_user"]) == (mallory_uid, hostile.users.mallory.name)
     hostile.forget()
@@ -603,6 +603,15 @@ def test_an_assertion_that_is_none(hostile, kind, monkeypatch):
     nothing_reached(hostile)
 
 
+def test_an_assertion_of_a_token_that_is_gone_is_worth_nothing(hostile):
+    """The front goes on handing it over: the helper asks the auth process by itself."""
+    carol = hostile.carol()
+    word = asserted(hostile, hostile.users.carol.uid, carol, token="ab" * 32)
+    reply = hostile.ask(hostile.channel(), {**MAY["lifecycle"], "assertion": word}, [carol.fileno()])
+    assert (reply["error"], "the token is not good any more: it was revoked" in reply["message"]) == (403, True)
+    nothing_reached(hostile)
+
+
 def test_what_the_auth_process_says_is_for_the_connection_that_it_gets(hostile):
     """The front can ask; it gets no token for nothing, and no answer about accounts, which are root's question."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -612,7 +621,8 @@ def test_what_the_auth_process_says_is_for_the_connection_that_it_gets(hostile):
         channel.connect(str(hostile.proxy.runtime / "auth/auth.sock"))
     carol = hostile.carol()
     for question in (
-        {"ask": "account", "user": "root"},
+        {"ask": "account", "account": "root"},
+        {"ask": "token", "token": "ab" * 32},
         {"ask": "identify"},
         {"ask": "login", "authorization": "Bearer x"},
     ):
