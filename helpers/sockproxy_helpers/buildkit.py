@@ -152,7 +152,7 @@ class Mediated:
         foreign = await images.foreign(self._ledger, daemon, self._context)
         claim = None
         if self._tags and not self._context.flag("sees_all"):
-            claim = await self._tags.claim(self._who.uid, Wish([names.settable(str(tag)) for tag in tags]))
+            claim = await self._tags.claim(self._context, Wish([names.settable(str(tag)) for tag in tags]))
         rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
         return {"rid": rid, "foreign": foreign}
 

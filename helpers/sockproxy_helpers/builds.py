@@ -115,9 +115,12 @@ class Build:
             await self._tags.add(self._claim, Wish([name], shared=True))
             await pulls.pull(daemon, name, reference.platform or self._platform, login)
         except Taken:
-            if found is None:
+            known = await pulls.current(daemon, name, login)
+            if known:
+                await self._tags.share(name, known[1])
+            elif found is None:
                 raise NoImage(f"No such image: {names.familiar(name)}") from None
-            if not await pulls.is_current(daemon, name, login):
+            else:
                 raise
         finally:
             daemon.close()

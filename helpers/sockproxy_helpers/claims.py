@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .context import Context
 from .errors import Refused
 
 
@@ -21,13 +22,18 @@ class Wish:
 
 
 class Claim:
-    """Hold the names that a call was granted."""
+    """Hold the names that a call was granted.
 
-    __slots__ = ("names", "uid")
+    Attributes:
+        before: by name, the image that it named, and whether others might use that by it.
+    """
 
-    def __init__(self, uid: int) -> None:
-        self.uid = uid
+    __slots__ = ("before", "ctx", "names", "uid")
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx, self.uid = ctx, ctx.caller.uid
         self.names: list[str] = []
+        self.before: dict[str, tuple[str | None, bool]] = {}
 
 
 class Taken(Refused):

@@ -1,4 +1,4 @@
-"""Keep how much a user has within the role's totals: containers, networks, volumes, published ports.
+"""Keep how much a user has within the role's totals: containers, networks, volumes, published ports, names of images.
 
 What there is, is what the daemon lists now, so nothing has to be kept in step with it. Between the count and the new
 object nobody else counts for the same user: see `Turns`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from . import names
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
@@ -79,18 +80,33 @@ async def networks(daemon: Daemon, ctx: Context) -> None:
             _refuse(ctx, "networks", most, str(len(own)), own, "docker network ls")
 
 
-async def volumes(daemon: Daemon, ctx: Context, names: set[str], anonymous: int = 0) -> None:
+async def volumes(daemon: Daemon, ctx: Context, wanted: set[str], anonymous: int = 0) -> None:
     """Make sure that the caller may have these volumes; those that are the caller's already are.
 
     Raises:
         Refused: they would be more than the role allows.
     """
     most = ctx.number("totals", "volumes")
-    if most is not None and (names or anonymous):
+    if most is not None and (wanted or anonymous):
         own = await _list(daemon, ctx, "/volumes?filters=", driver=["local"])
-        more = len(names - {str(item.get("Name")) for item in own}) + anonymous
+        more = len(wanted - {str(item.get("Name")) for item in own}) + anonymous
         if more and len(own) + more > most:
             _refuse(ctx, "volumes", most, str(len(own)), own, "docker volume ls")
+
+
+def tags(ctx: Context, own: list[str]) -> None:
+    """Make sure that the caller may have one more name of an image.
+
+    Args:
+        own: the full names that are the caller's.
+
+    Raises:
+        Refused: the caller has as many as the role allows.
+    """
+    most = ctx.number("totals", "tags")
+    if most is not None and len(own) >= most:
+        told: Items = [{"Name": names.familiar(name)} for name in own]
+        _refuse(ctx, "names of images", most, str(len(own)), told, "docker rmi")
 
 
 async def one(daemon: Daemon, ctx: Context, body: object) -> None:
@@ -103,10 +119,10 @@ async def one(daemon: Daemon, ctx: Context, body: object) -> None:
 
 
 def _refuse(ctx: Context, what: str, most: float, count: str, own: Items, command: str, rule: str = "totals") -> None:
-    names = ", ".join(str(_label(item, "Names", "Name")) for item in own[:SHOWN])
+    listed = ", ".join(str(_label(item, "Names", "Name")) for item in own[:SHOWN])
     more = f" and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
     ctx.path = ""
-    why = f"may have {most} {what}, and you have {count}: {names}{more}: remove one ({command})"
+    why = f"may have {most} {what}, and you have {count}: {listed}{more}: remove one ({command})"
     raise ctx.refusal(why if own else f"may have no {what}", rule)
 
 

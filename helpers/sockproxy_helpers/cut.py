@@ -157,3 +157,15 @@ def of(
         return json.dumps(function(answer, context, ledger), separators=(",", ":")).encode() + b"\n"
 
     return cut
+
+
+def one_after_the_other(*cuts: Callable[[bytes], bytes] | None) -> Callable[[bytes], bytes] | None:
+    """Put cuts together; None where there are none."""
+    found = [one for one in cuts if one]
+
+    def cut(body: bytes) -> bytes:
+        for one in found:
+            body = one(body)
+        return body
+
+    return cut if found else None

@@ -1,8 +1,9 @@
 """Find images, and tell what of them a caller may know.
 
 An image is the caller's own when its label says so, or when a name of the caller's is on it; it is everybody's when no
-label makes it somebody's and a name that all may use is on it. Everything else does not exist: other people's builds,
-and images without a name and an owner, which are the steps of builds.
+label makes it somebody's and a name that all may use is on it, or when it was pulled or loaded under such a name.
+Everything else does not exist: other people's builds, and images without a name and an owner, which are the steps of
+builds.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class View:
         entry = self._ledger.find(name, identity)
         return entry is not None and entry.uid != self._uid and not entry.shared
 
+    def _all_may(self, name: str, identity: str) -> bool:
+        """Tell whether a name was pulled or loaded for this image: whoever built it, it came from elsewhere."""
+        entry = self._ledger.find(name, identity)
+        return entry is not None and entry.id is not None and entry.shared
+
     def cut(self, item: Item) -> Item | None:
         """Leave of an image the names that the caller may know; None when the caller may not know the image."""
         identity = str(item.get("Id"))
@@ -78,7 +84,8 @@ class View:
         ]
         owner = owner_of(item)
         own = owner == self._uid or any(self.owns(names.known(name), identity) for name in tags + digests)
-        shared = owner in (None, ROOT) and any(names.known(name) for name in shown + kept)
+        named = [names.known(name) for name in shown + kept]
+        shared = (owner in (None, ROOT) and any(named)) or any(self._all_may(name, identity) for name in named)
         if not own and not shared:
             return None
         changed = {"RepoTags": shown} if shown != tags else {}

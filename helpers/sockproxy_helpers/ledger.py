@@ -39,6 +39,7 @@ class Ledger:
         """Hold the ledger of a folder; nothing is read before it is asked for."""
         self._path = f"{folder}/{FILE}"
         self._entries: dict[str, Entry] = {}
+        self._owned: dict[int, set[str]] = {}
         self._seen = (0, 0)  # device and inode
         self._read = self._lines = 0
 
@@ -46,6 +47,10 @@ class Ledger:
         """Find whose a full name is that names this image now; None for what all share. See `refresh`."""
         entry = self._entries.get(name)
         return entry if entry and entry.id in (None, identity) else None
+
+    def of(self, uid: int) -> list[str]:
+        """List the full names that are somebody's."""
+        return sorted(self._owned.get(uid, ()))
 
     def refresh(self) -> None:
         """Read what was written since."""
@@ -57,6 +62,7 @@ class Ledger:
             status = os.fstat(fd)
             if (status.st_dev, status.st_ino) != self._seen or status.st_size < self._read:
                 self._entries.clear()
+                self._owned.clear()
                 self._read = self._lines = 0
                 self._seen = (status.st_dev, status.st_ino)
             if status.st_size == self._read:
@@ -70,10 +76,12 @@ class Ledger:
     def _take(self, line: dict[str, object]) -> None:
         name, uid, identity = str(line["name"]), line["uid"], line["id"]
         self._lines += 1
+        old = self._entries.pop(name, None)
+        if old:
+            self._owned[old.uid].discard(name)
         if isinstance(uid, int):
             self._entries[name] = Entry(uid, str(identity) if identity else None, line["shared"] is True)
-        else:
-            self._entries.pop(name, None)
+            self._owned.setdefault(uid, set()).add(name)
 
 
 class Writer(Ledger):

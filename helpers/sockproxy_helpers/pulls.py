@@ -49,11 +49,11 @@ async def pull(daemon: Daemon, name: str, platform: str, login: list[tuple[str, 
             raise NotFound(str(told["error"]))
 
 
-async def is_current(daemon: Daemon, name: str, login: list[tuple[str, str]]) -> str:
+async def current(daemon: Daemon, name: str, login: list[tuple[str, str]]) -> tuple[str, str] | None:
     """Tell whether a tag names what its registry has under that name now.
 
     Returns:
-        The digest; "" when it does not, or the registry does not say.
+        The digest and the image's ID; None when it does not, or the registry does not say.
     """
     status, answer = parse(*await daemon.request("GET", f"/distribution/{quote(name, '/:@')}/json", more=login))
     descriptor = answer.get("Descriptor") if status == 200 and isinstance(answer, dict) else None
@@ -61,7 +61,8 @@ async def is_current(daemon: Daemon, name: str, login: list[tuple[str, str]]) ->
     status, item = parse(*await daemon.request("GET", f"/images/{quote(name, '/:@')}/json"))
     digests = item.get("RepoDigests") if status == 200 and isinstance(item, dict) else None
     has = [names.known(text) for text in digests] if isinstance(digests, list) else []
-    return digest if digest and f"{names.repository(name)}@{digest}" in has else ""
+    found = isinstance(item, dict) and digest and f"{names.repository(name)}@{digest}" in has
+    return (digest, str(item["Id"])) if found else None  # type: ignore[index]
 
 
 def login_of(headers: dict[str, str]) -> list[tuple[str, str]]:

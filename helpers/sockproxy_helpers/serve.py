@@ -150,7 +150,8 @@ class Helper:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
-        exchange.cut = cut.of(who, decision, operation, ledger, call.query) or self._shown.of(decision, operation)
+        cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
+        exchange.cut = cut.one_after_the_other(*cuts)
         exchange.lingers, exchange.judge = approved.claim is not None, approved.judge
         if operation == "Grpc":
             runtime = self._environment["SOCKPROXY_RUNTIME"]

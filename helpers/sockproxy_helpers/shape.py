@@ -60,6 +60,8 @@ def _is_bounds(value: object) -> bool:
     return isinstance(value, dict) and _is_names(list(value)) and all(map(_is_count, value.values()))
 
 
+_COUNTED = ("networks", "volumes", "ports", "binds", "tags", "disk")
+
 # Every role has every one of these. The sentences and the defaults are in sockproxy/policy/schema.py.
 RULES: dict[str, Callable[[object], bool]] = {
     "base_images": _is_names,
@@ -85,7 +87,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "sees_all": _is_flag,
     "share": lambda value: value in ("none", "group"),
     "sysctls": _is_names,
-    "totals": _is_map({**_RESOURCES, **dict.fromkeys(("networks", "volumes", "ports", "binds", "disk"), _is_count)}),
+    "totals": _is_map({**_RESOURCES, **dict.fromkeys(_COUNTED, _is_count)}),
     "ulimits": _is_bounds,
     "unmapped_binds": _is_flag,
     "unmodelled": _is_flag,

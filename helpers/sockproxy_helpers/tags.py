@@ -11,8 +11,9 @@ import json
 import socket
 from collections.abc import Callable
 
-from . import names
+from . import counts, images, names
 from .claims import Claim, Taken, Wish
+from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
 from .ledger import Entry, Ledger, Writer
@@ -38,13 +39,14 @@ class Tags:
         self._changing: dict[str, int] = {}  # how many calls are at it, by full name
         self._lock = Lock(loop)
 
-    async def claim(self, uid: int, wish: Wish) -> Claim:
+    async def claim(self, ctx: Context, wish: Wish) -> Claim:
         """Claim all names of a wish, or none.
 
         Raises:
             Taken: one of them is not the caller's to change.
+            Refused: they would be more than the role allows.
         """
-        claim = Claim(uid)
+        claim = Claim(ctx)
         try:
             await self.add(claim, wish)
         except BaseException:
@@ -57,6 +59,7 @@ class Tags:
 
         Raises:
             Taken: one of them is not the caller's to change.
+            Refused: they would be more than the role allows.
         """
         daemon = self.connect()
         try:
@@ -80,12 +83,27 @@ class Tags:
             what = "remove" if wish.removing else "move"
             why = f"the name {names.familiar(name)} is not yours to {what}: somebody else set it, or all share it"
             raise Taken(name, f"{why} (allowed: names that you have set, and new ones)")
+        if not own:
+            await self._room(daemon, claim)
         try:
-            self.ledger.put(name, Entry(claim.uid, None, entry.shared if own and entry else wish.shared))
+            among = not self._changing.get(name) or entry is None or entry.shared
+            self.ledger.put(name, Entry(claim.uid, None, wish.shared and among))
         except OSError as error:
             raise Unavailable(f"whose names of images are can't be written down: {error.strerror}", 503) from error
+        claim.before[name] = current, entry is not None and entry.id is not None and entry.shared
         self._changing[name] = self._changing.get(name, 0) + 1
         claim.names.append(name)
+
+    async def _room(self, daemon: Daemon, claim: Claim) -> None:
+        """See that the caller may have one more name. What was removed past sockproxy does not count."""
+        most = claim.ctx.number("totals", "tags")
+        if most is not None and len(self.ledger.of(claim.uid)) >= most:
+            there = {(name, item.get("Id")) for item in await images.every(daemon) for name in images.full_names(item)}
+            for name in self.ledger.of(claim.uid):
+                entry = self.ledger.get(name)
+                if entry and (name, entry.id) not in there and not self._changing.get(name):
+                    self.ledger.put(name, None)
+            counts.tags(claim.ctx, self.ledger.of(claim.uid))
 
     def release(self, claim: Claim | None, lingering: socket.socket | None = None, delay: float = 0) -> None:
         """Have a claim settled; see `settle`."""
@@ -108,10 +126,10 @@ class Tags:
                 left = self._changing.pop(name) - 1
                 if left:
                     self._changing[name] = left
-                await self._settle(daemon, name)
+                await self._settle(daemon, name, claim.before[name])
         daemon.close()
 
-    async def _settle(self, daemon: Daemon, name: str) -> None:
+    async def _settle(self, daemon: Daemon, name: str, before: tuple[str | None, bool] = (None, False)) -> None:
         entry = self.ledger.get(name)
         if not entry:
             return
@@ -120,7 +138,15 @@ class Tags:
         except Unavailable:
             return  # it stays open: who asks for the name next finds out
         if not self._changing.get(name):
-            self.ledger.put(name, Entry(entry.uid, current, entry.shared) if current else None)
+            shared = before[1] if current == before[0] else entry.shared
+            self.ledger.put(name, Entry(entry.uid, current, shared) if current else None)
+
+    async def share(self, name: str, identity: str) -> None:
+        """Let all use an image by a name that somebody else got from its registry, too, as if that had been first."""
+        async with self._lock:
+            entry = self.ledger.get(name)
+            if entry and entry.id == identity and not self._changing.get(name):
+                self.ledger.put(name, Entry(entry.uid, identity, True))
 
     async def recover(self) -> None:
         """Settle what was open when the last process ended."""

@@ -30,14 +30,14 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish
     if ctx.flag("sees_all"):
         return query
     if ctx.operation == "ImageLoad":
-        claim = approved.claim = Claim(ctx.caller.uid)
+        claim = approved.claim = Claim(ctx)
 
         async def load(scan: Scan) -> bytes:
             return await loads.judge(tags, claim, scan)
 
         approved.judge = Judge(loads.WANTED, load)
     elif ctx.operation == "ImageBuild":
-        claim = approved.claim = await tags.claim(ctx.caller.uid, wish or Wish([]))
+        claim = approved.claim = await tags.claim(ctx, wish or Wish([]))
         build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))
         approved.judge = Judge(build.wanted, build.judge)
         return build.query
@@ -48,21 +48,23 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish
 
 async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:
     try:
-        approved.claim = await tags.claim(ctx.caller.uid, wish)
+        approved.claim = await tags.claim(ctx, wish)
     except Taken as taken:
-        digest = await _current(tags, call, taken.name) if dict(query).get("fromImage") else ""
-        if not digest:
+        found = await _current(tags, call, taken.name) if dict(query).get("fromImage") else None
+        if not found:
             raise
         # What the registry has is here: pulled by its digest it is told so, and no tag moves.
+        digest, identity = found
+        await tags.share(taken.name, identity)
         kept = [pair for pair in query if pair[0] not in ("fromImage", "tag")]
         return [*kept, ("fromImage", names.repository(taken.name)), ("tag", digest)]
     return query
 
 
-async def _current(tags: Tags, call: Call, name: str) -> str:
+async def _current(tags: Tags, call: Call, name: str) -> tuple[str, str] | None:
     daemon = tags.connect()
     try:
-        return await pulls.is_current(daemon, name, pulls.login_of(call.headers))
+        return await pulls.current(daemon, name, pulls.login_of(call.headers))
     finally:
         daemon.close()
 

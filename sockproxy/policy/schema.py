@@ -64,7 +64,11 @@ _resources: dict[str, Parser] = {
 _count = unlimited(integer(0, 1_000_000))
 _limits = entries({**_resources, "containers": _count, "logs": unlimited(size(LEAST_LOGS))})
 _totals = entries(
-    {**_resources, **dict.fromkeys(("networks", "volumes", "ports", "binds"), _count), "disk": unlimited(size(0))}
+    {
+        **_resources,
+        **dict.fromkeys(("networks", "volumes", "ports", "binds", "tags"), _count),
+        "disk": unlimited(size(0)),
+    }
 )
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
@@ -116,10 +120,12 @@ RULES = {
                 "volumes": 0,
                 "ports": 0,
                 "binds": 0,
+                "tags": 0,
                 "disk": 0,
             },
             "use up to {memory} memory, {cpus} cpus and {pids} pids in all containers and build steps together, and "
-            "have {networks} networks, {volumes} volumes, {ports} published ports, {binds} binds and {disk} of disk",
+            "have {networks} networks, {volumes} volumes, {ports} published ports, {binds} binds, {tags} names of "
+            "images and {disk} of disk",
         ),
         Rule(
             "ports",

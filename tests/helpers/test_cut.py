@@ -151,7 +151,9 @@ def test_names_of_others_for_an_image_that_all_share(tmp_path: Path) -> None:
     history = cutting("ImageHistory", [{"Id": image, "Tags": names}, {"Id": "<missing>", "Tags": None}], ledger=ledger)
     assert history == [{"Id": image, "Tags": found["RepoTags"]}, {"Id": "<missing>", "Tags": None}]
     theirs = {"Id": image, "Config": {"Labels": THEIRS}}
-    assert cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "base:1", "pulled:1"]}, ledger=ledger) == {}
+    assert cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "base:1"]}, ledger=ledger) == {}
+    pulled = cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "pulled:1"]}, ledger=ledger)
+    assert pulled["RepoTags"] == ["pulled:1"]  # built by them, but it came from a registry
     assert cutting("ImageInspect", {**theirs, "RepoTags": ["theirs:1", "mine:1"]}, ledger=ledger) == {
         **theirs,
         "RepoTags": ["mine:1"],

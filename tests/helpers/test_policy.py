@@ -36,6 +36,7 @@ RULES: dict[str, Any] = {
         "volumes": 1,
         "ports": None,
         "binds": 0,
+        "tags": 0,
         "disk": 0,
     },
     "ulimits": {"core": None, "nofile": 0},

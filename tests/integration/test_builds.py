@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.conftest import People, idents
-from tests.support.belongings import tar
-from tests.support.proxy import Proxy
+from tests.support.belongings import Person, tar
+from tests.support.proxy import Proxy, eventually
 from tests.support.raw import Answer
 from tests.support.users import Users
 
@@ -212,6 +212,37 @@ def test_pulls_move_ones_own(named: People, proxy: Proxy, users: Users, registry
     assert proxy.docker(users.alice, "pull", name).returncode == 0
     assert named.bob.ask("DELETE", f"/images/{name}").status == 403
     named.alice.get("DELETE", f"/images/{name}?force=1")
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_who_gets_from_the_registry_what_another_has_pushed(named: People, proxy: Proxy, registry: str) -> None:
+    """Its label says whose it is, here or on another host; a registry that hands it out says who may use it."""
+    name, alice, bob = f"{registry}/app:1", named.alice, named.bob
+
+    def publish(text: str) -> None:
+        assert alice.build(f"FROM busybox\nRUN echo {text} >/file\n", f"t={name}").status == 200
+        assert proxy.docker(alice.user, "push", name).returncode == 0
+
+    def reads(who: Person) -> str:
+        return proxy.docker(who.user, "run", "--pull", "never", "--rm", name, "cat", "/file").stdout
+
+    publish("first")
+    assert bob.ask("GET", f"/images/{name}/json").status == 404
+    for _ in range(2):
+        assert proxy.docker(bob.user, "pull", name).returncode == 0
+        assert [reads(who) for who in (alice, bob)] == ["first\n"] * 2
+    assert bob.ask("DELETE", f"/images/{name}").status == 403
+    assert alice.build("FROM busybox\nRUN echo secret >/file\n", f"t={name}").status == 200  # not pushed
+    assert [reads(who) for who in (alice, bob)] == ["secret\n", ""]
+    assert proxy.docker(bob.user, "pull", name).returncode == 1
+    assert alice.build(f"FROM {registry}/nothing:1\n", f"t={name}").status == 404
+    assert [reads(who) for who in (alice, bob)] == ["secret\n", ""]
+    alice.get("DELETE", f"/images/{name}?force=1")
+    assert proxy.docker(alice.user, "pull", name).returncode == 0
+    assert [reads(who) for who in (alice, bob)] == ["first\n"] * 2  # bears Alice's label, and was pulled
+    assert b"non-zero code" in alice.build("FROM busybox\nRUN exit 3\n", f"t={name}").body
+    eventually(lambda: reads(bob) == "first\n", "a build that failed has changed nothing")
+    alice.get("DELETE", f"/images/{name}?force=1")
 
 
 def test_a_large_context_passes(named: People) -> None:

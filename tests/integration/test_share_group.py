@@ -85,6 +85,19 @@ def test_see_and_use(team: Team) -> None:
 
 
 @pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_a_list_shows_binds_as_asked_for(team: Team) -> None:
+    """Two cuts of one answer: whose containers are in it, and what their mounts are."""
+    run, alice, carol, bob = team.proxy.docker, team.alice, team.carol, team.bob
+    for user, name in ((alice, "box"), (bob, "bobs")):
+        assert_done(run(user, "create", "--name", name, "-v", f"{user.home}:/h", "busybox"))
+    for user in (alice, carol):
+        told = assert_done(run(user, "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}"))
+        assert told == f"box {alice.home}\n"
+    assert_done(run(alice, "rm", "box"))
+    assert_done(run(bob, "rm", "bobs"))
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
 def test_what_is_the_owners(team: Team) -> None:
     run, alice, carol = team.proxy.docker, team.alice, team.carol
     assert_done(run(alice, "create", "--name", "box", "-v", "data:/data", "busybox"))

@@ -60,6 +60,28 @@ class TestCounts:
         assert_done(proxy.docker(users.alice, "network", "rm", "one"))
         assert_done(proxy.docker(users.alice, "network", "create", "four"))
 
+    def test_names_of_images(self, engine: Engine, users: Users, start_proxy: Callable[..., Proxy]) -> None:
+        proxy = start_proxy(engine, policy=default_policy(users) + totals(tags=2))
+
+        def tag(name: str) -> str:
+            return proxy.docker(users.alice, "tag", "busybox", name).stderr
+
+        assert [tag("total-one"), tag("total-two"), tag("total-two")] == ["", "", ""]
+        refused = (
+            "may have 2 names of images, and you have 2: total-one:latest, total-two:latest: remove one (docker rmi)"
+        )
+        assert refused in tag("total-three")
+        build = proxy.docker(users.alice, "build", "-q", "-t", "total-three", "-", input="FROM busybox\nLABEL a=b\n")
+        assert refused in build.stderr
+        assert "total-three" not in engine.docker("images").stdout
+        assert_done(proxy.docker(users.bob, "tag", "busybox", "total-three"))
+        engine.docker("rmi", "total-one")  # past sockproxy: counts no more
+        assert tag("total-four") == ""
+        assert_done(proxy.docker(users.alice, "rmi", "total-two"))
+        assert tag("total-five") == ""
+        for name in ("total-three", "total-four", "total-five"):
+            engine.docker("rmi", name)
+
     def test_volumes(self, engine: Engine, users: Users, start_proxy: Callable[..., Proxy]) -> None:
         proxy = start_proxy(engine, policy=default_policy(users) + totals(volumes=2))
         assert_done(proxy.docker(users.alice, "volume", "create", "one"))

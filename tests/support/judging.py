@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sockproxy.policy.schema import RULES
 from sockproxy_helpers import model
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.lifecycle import DEFAULT_CAPABILITIES
@@ -12,43 +13,7 @@ OPERATIONS = {operation.name: operation for operation in load()}
 OWNED = {OWNER: "1000"}  # the label that Kim's new objects get
 KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 
-STRICTEST: dict[str, object] = {
-    "bind_groups": False,
-    "binds": [],
-    "cache_imports": False,
-    "capabilities": [],
-    "build_bridge": False,
-    "cgroup_parent": False,
-    "default_bridge": False,
-    "devices": False,
-    "driver_options": False,
-    "base_images": [],
-    "fetch": False,
-    "host_namespaces": [],
-    "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0, "logs": 64 << 10},
-    "totals": {
-        "memory": 6 << 20,
-        "cpus": 0.01,
-        "pids": 1,
-        "networks": 0,
-        "volumes": 0,
-        "ports": 0,
-        "binds": 0,
-        "disk": 0,
-    },
-    "share": "none",
-    "ulimits": {},
-    "no_new_privileges": True,
-    "plain_binds": False,
-    "ports": {"min": 65536, "addresses": []},
-    "privileged": False,
-    "runtimes": [],
-    "security_options": False,
-    "sees_all": False,
-    "sysctls": [],
-    "unmapped_binds": False,
-    "unmodelled": False,
-}
+STRICTEST: dict[str, object] = {name: rule.default for name, rule in RULES.items()}
 DEVELOPER = STRICTEST | {
     "base_images": ["ALL"],
     "build_bridge": True,
@@ -63,6 +28,7 @@ DEVELOPER = STRICTEST | {
         "volumes": 100,
         "ports": 100,
         "binds": 9,
+        "tags": 20,
         "disk": 50 << 30,
     },
     "share": "none",
@@ -77,7 +43,7 @@ ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
     "capabilities": ["ALL"],
     "host_namespaces": ["network", "pid", "ipc", "uts", "cgroup", "user"],
     "limits": {"memory": None, "cpus": None, "pids": None, "containers": None, "logs": None},
-    "totals": dict.fromkeys(("memory", "cpus", "pids", "networks", "volumes", "ports", "binds", "disk")),
+    "totals": dict.fromkeys(RULES["totals"].default),
     "share": "none",
     "ulimits": {"nofile": None, "rtprio": None},
     "no_new_privileges": False,

@@ -45,6 +45,7 @@ def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(
                 "volumes": 0,
                 "ports": 0,
                 "binds": 0,
+                "tags": 0,
                 "disk": 0,
             },
             "ports": {"min": 65536, "addresses": []},
