@@ -1,4 +1,8 @@
-"""Speak the daemon's protocol for volume plugins: small JSON requests over HTTP/1.1, on a socket that is root's."""
+"""Speak the daemon's protocol for volume plugins: small JSON requests over HTTP/1.1, on a socket that is root's.
+
+SECURITY: the socket is root's, and no bind with a map lets anybody connect to it: so the daemon does, or who is root on
+this host anyhow. What comes is read all the same as if from anybody: bounded, strictly framed, by `Requests`, pure.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,87 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 
+from . import strict
 from .chunks import Chunks
 from .errors import Malformed
 from .loop import IN, OUT, Loop
 
 LARGEST = 65536  # of a head, and of a body
 _REQUEST = re.compile(r"POST /([A-Za-z]+\.[A-Za-z]+) HTTP/1\.1")
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")
+_LENGTH = re.compile(r"[0-9]{1,5}")
 _TYPE = "application/vnd.docker.plugins.v1.2+json"
 Message = dict[str, object]
+
+
+class Requests:
+    """Take requests out of what comes, in whatever pieces.
+
+    Invariant: `_received` holds what came and belongs to no head, and to no body, that was taken.
+    """
+
+    def __init__(self) -> None:
+        self._received, self._content = bytearray(), bytearray()
+        self._method = ""  # of the request whose head was taken
+        self._chunks: Chunks | None = None
+        self._length = 0  # of its body, when that is not chunked
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        self._received += data
+
+    def next(self) -> tuple[str, Message] | None:
+        """Give a method and its arguments; None until more has come.
+
+        Raises:
+            Malformed: no request as the daemon sends them.
+        """
+        try:
+            if not self._method and not self._head():
+                return None
+            if not self._body():
+                return None
+        except ValueError as error:  # what is no ASCII; bad chunks
+            raise Malformed(str(error)) from error
+        method, content = self._method, bytes(self._content)
+        self._method = ""
+        message = strict.parse(content) if content.strip() else {}
+        if not isinstance(message, dict):
+            raise Malformed("no JSON object")
+        return method, message
+
+    def _head(self) -> bool:
+        end = self._received.find(b"\r\n\r\n")
+        if end > LARGEST or (end < 0 and len(self._received) > LARGEST + 3):
+            raise Malformed("a head that is too long")
+        if end < 0:
+            return False
+        line, *fields = self._received[:end].decode("ascii").split("\r\n")
+        del self._received[: end + 4]
+        match = _REQUEST.fullmatch(line)
+        if not match:
+            raise Malformed("no request of the daemon's")
+        named = [(name.lower(), value.strip(" \t")) for name, _, value in (field.partition(":") for field in fields)]
+        framing = [pair for pair in named if pair[0].strip() in ("content-length", "transfer-encoding")]
+        if framing == [("transfer-encoding", "chunked")]:
+            self._chunks = Chunks(self._content)
+        elif framing and (framing[0][0] != "content-length" or not _LENGTH.fullmatch(framing[0][1]) or framing[1:]):
+            raise Malformed("a framing that the daemon never sends")
+        else:
+            self._chunks, self._length = None, int(framing[0][1]) if framing else 0
+        self._content.clear()
+        self._method = match[1]
+        return True
+
+    def _body(self) -> bool:
+        if self._chunks:
+            taken = self._chunks.feed(memoryview(bytes(self._received)))
+        else:
+            taken = min(len(self._received), self._length - len(self._content))
+            self._content += self._received[:taken]
+        del self._received[:taken]
+        if max(len(self._content), self._length) > LARGEST:
+            raise Malformed("a body that is too long")
+        return self._chunks.done if self._chunks else len(self._content) == self._length
 
 
 class Connection:
@@ -24,14 +100,12 @@ class Connection:
     Attributes:
         pid: the daemon's; 0 from another pid namespace.
         seen: the daemon has been seen to see our mounts.
-
-    Invariant: `_received` holds what came and belongs to no request yet.
     """
 
     def __init__(self, loop: Loop, sock: socket.socket, pid: int, answer: Answer) -> None:
         self._loop, self._sock, self._answer = loop, sock, answer
         self.pid, self.seen = pid, False
-        self._received = bytearray()
+        self._requests = Requests()
 
     async def serve(self) -> None:
         """Serve requests until the daemon leaves, or says what it never would."""
@@ -43,67 +117,22 @@ class Connection:
                 body = json.dumps(answer).encode()
                 head = f"HTTP/1.1 {status}\r\nContent-Type: {_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
                 await self._send(head.encode("ascii") + body)
-        except (OSError, ValueError, EOFError, Malformed):
+        except (OSError, EOFError, Malformed):
             pass
         finally:
             self._loop.close(self._sock)
 
     async def _request(self) -> tuple[str, Message]:
-        while (end := self._received.find(b"\r\n\r\n")) < 0:
-            await self._more()
-        line, *fields = self._received[:end].decode("ascii").split("\r\n")
-        del self._received[: end + 4]
-        match = _REQUEST.fullmatch(line)
-        if not match:
-            raise Malformed("no request of the daemon's")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-        body = await (
-            self._chunked()
-            if headers.get("transfer-encoding") == "chunked"
-            else self._sized(headers.get("content-length", "0"))
-        )
-        message = json.loads(body) if body.strip() else {}
-        if not isinstance(message, dict):
-            raise Malformed("no JSON object")
-        return match[1], message
-
-    async def _sized(self, length: str) -> bytes:
-        if not (length.isascii() and length.isdecimal() and int(length) <= LARGEST):
-            raise Malformed("a length that the daemon never sends")
-        while len(self._received) < int(length):
-            await self._more()
-        body = bytes(self._received[: int(length)])
-        del self._received[: int(length)]
-        return body
-
-    async def _chunked(self) -> bytes:
-        chunks, framed = Chunks(), bytearray()
-        while not chunks.done:
-            taken = chunks.feed(memoryview(bytes(self._received)))
-            framed += self._received[:taken]
-            del self._received[:taken]
-            if not chunks.done:
-                await self._more()
-        body, at = bytearray(), 0
-        while (size := _CHUNK.match(framed, at)) and int(size[1], 16):  # it is well-formed
-            at = size.end() + int(size[1], 16)
-            body += framed[size.end() : at]
-            at += 2
-        return bytes(body)
-
-    async def _more(self) -> None:
-        if len(self._received) > LARGEST:
-            raise Malformed("too long")
-        while True:
+        while (request := self._requests.next()) is None:
             try:
                 data = self._sock.recv(LARGEST)
             except BlockingIOError:
                 await self._loop.wait({self._sock.fileno(): IN})
-            else:
-                break
-        if not data:
-            raise EOFError
-        self._received += data
+                continue
+            if not data:
+                raise EOFError
+            self._requests.feed(data)
+        return request
 
     async def _send(self, data: bytes) -> None:
         view = memoryview(data)

@@ -26,6 +26,7 @@ from sockproxy_helpers.call import Call
 from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.http import Response
+from sockproxy_helpers.plugin import Requests
 from sockproxy_helpers.policy import Policy
 from tests.buildkit.mediated import facts as mediated_facts
 from tests.support.judging import OPERATIONS, judge
@@ -144,6 +145,25 @@ def response(data: bytes) -> None:
     assert lower.count(b"\r\ncontent-length:") + lower.count(b"\r\ntransfer-encoding:") <= 1
 
 
+def plugin(data: bytes) -> None:
+    """What the volume plugin is asked does not depend on its pieces, and is an object for a method."""
+
+    def feed(pieces: list[bytes]) -> list[tuple[str, dict[str, object]]]:
+        requests, found = Requests(), []
+        try:
+            for piece in pieces:
+                requests.feed(piece)
+                while request := requests.next():
+                    found.append(request)
+        except Malformed:
+            found.append(("", {}))
+        return found
+
+    found = feed([data])
+    assert feed([data[at : at + 1] for at in range(len(data))]) == found
+    assert all(method.replace(".", "").isalpha() for method, _ in found if method)
+
+
 def policy(data: bytes) -> None:
     """A policy file compiles to what the helpers load, or its error points into it."""
     try:
@@ -197,7 +217,7 @@ def judge_unknown(message: Any) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (head, chunks, content, target, message, body, response, policy, compiled, solve)
+    for function in (head, chunks, content, target, message, body, response, plugin, policy, compiled, solve)
 }
 
 
