@@ -3,7 +3,8 @@
 SECURITY: runs as a user of its own with SETUID and SETGID (to walk paths as the bind's owner), SYS_ADMIN (to clone the
 mount that was opened) and SETFCAP (to write a map that holds the container's root); without DAC_OVERRIDE, so that of
 itself it can open nothing that is closed to others. It is in a mount namespace of its own, and Landlock keeps it from
-mounting, from programs and from writing anything but ID maps below /proc, and folders as a bind's owner (see `stage`).
+mounting, from programs and from writing anything but ID maps below /proc, and folders as a bind's owner (see `stage`);
+a system call filter leaves of its capabilities no more than that: no other namespaces, no mounting, no other user.
 The daemon alone can connect (the socket is root's) and ask for a name, which counts only if root has written a record
 of it; the filesystem helper, root, can ask whether a bind could be made. Neither gets anything to see but words.
 What is asked for is done in a process of its own each (`worker`).
@@ -17,7 +18,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 
-from . import activation, kernel
+from . import activation, kernel, seccomp
 from .confine import MAKE_FOLDERS, WRITE, confine
 from .errors import Refused
 from .loop import IN, Loop, Wait, Want
@@ -37,6 +38,8 @@ def main() -> None:
         kernel.follow_the_hosts_mounts()
     if not confine(may={"/proc": WRITE, "/": MAKE_FOLDERS}):
         print("sockproxy binds: this kernel has no Landlock: the process is not confined", file=sys.stderr)
+    if not seccomp.allow_only("binds"):
+        print("sockproxy binds: no system call filter for this architecture", file=sys.stderr)
     loop.spawn(_accept(loop, plugin, resolver.serve_daemon))
     loop.spawn(_accept(loop, checks, resolver.serve_check))
     loop.spawn(_obey(loop, resolver, activation.catch_signals()))

@@ -11,7 +11,6 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 
-from . import strict
 from .chunks import Chunks
 from .errors import Malformed
 from .loop import IN, OUT, Loop
@@ -50,11 +49,10 @@ class Requests:
                 return None
             if not self._body():
                 return None
-        except ValueError as error:  # what is no ASCII; bad chunks
+            method, content, self._method = self._method, bytes(self._content), ""
+            message = json.loads(content.decode()) if content.strip() else {}
+        except (ValueError, RecursionError) as error:  # what is no ASCII, bad chunks, no JSON, or deep without end
             raise Malformed(str(error)) from error
-        method, content = self._method, bytes(self._content)
-        self._method = ""
-        message = strict.parse(content) if content.strip() else {}
         if not isinstance(message, dict):
             raise Malformed("no JSON object")
         return method, message

@@ -43,16 +43,17 @@ def assemble(architecture: int, calls: list[tuple[int, str, str]]) -> bytes:
     """Form the filter.
 
     Args:
-        calls: number, and which argument must have which value; "-" for any.
+        calls: number, and which argument must have which value, "-" for any; a number may come again.
     """
     code = [(_LOAD, 0, 0, _ARCHITECTURE_AT), (_JUMP_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL)]
     code.append((_LOAD, 0, 0, _NUMBER_AT))
     for number, argument, value in calls:
         if argument == "-":
             code += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-        else:  # both halves of the argument, the lower one first; on a mismatch nothing that follows can allow it
+        else:  # both halves of the argument, the lower one first; then what follows looks at the number again
             at = _ARGUMENTS_AT + 8 * int(argument)
             code += [(_JUMP_EQUAL, 0, 6, number), (_LOAD, 0, 0, at), (_JUMP_EQUAL, 0, 3, int(value))]
-            code += [(_LOAD, 0, 0, at + 4), (_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)]
+            code += [(_LOAD, 0, 0, at + 4), (_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
+            code.append((_LOAD, 0, 0, _NUMBER_AT))
     code.append((_RETURN, 0, 0, _EPERM))
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)

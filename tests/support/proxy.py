@@ -128,13 +128,15 @@ class Proxy:
     @property
     def processes(self) -> dict[str, int]:
         """The process ids by name; a process that is not running is absent."""
-        found = {}
+        found: dict[str, int] = {}
         for pid in _descendants(self.up.pid):
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
             except FileNotFoundError:
                 continue
-            found.update({name: pid for name, word in PROCESSES.items() if word in words})
+            for name, word in PROCESSES.items():
+                if word in words:
+                    found.setdefault(name, pid)  # not what it has forked
         return found
 
     def reload(self, policy: str | None = None) -> None:
