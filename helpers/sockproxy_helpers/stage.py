@@ -19,6 +19,7 @@ from .idmap import Extent, holds
 from .places import Place, allowed, join, split
 
 _NEW_FOLDER = 0o755  # as the daemon makes it
+_MAPPABLE = "ext4, xfs, btrfs, tmpfs"
 _TRIES = 8  # EAGAIN: something was renamed meanwhile (openat2(2))
 
 
@@ -152,23 +153,24 @@ def clone(fd: int, bind: Bind, userns: int, unmapped: bool) -> int:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
             raise
-        if not unmapped or bind.writable:
-            raise Refused(bind.field, _unmappable(fd, bind, userns, error.errno, unmapped), "unmapped_binds") from error
+        old = error.errno == errno.ENOSYS  # then nothing can be set on the clone, nosuid and read-only neither
+        if old or not unmapped or bind.writable:
+            why = _unmappable(fd, bind, userns, old, unmapped)
+            raise Refused(bind.field, why, "" if old else "unmapped_binds") from error
         kernel.set_attributes(tree, attributes, bind.recursive)
     return tree
 
 
-def _unmappable(fd: int, bind: Bind, userns: int, number: int, unmapped: bool) -> str:
+def _unmappable(fd: int, bind: Bind, userns: int, old: bool, unmapped: bool) -> str:
     """Say why a source can't be had safely, and where it could."""
-    what = "its file system"
-    if number == errno.ENOSYS:
-        what = "this kernel, before Linux 5.12,"
+    what, instead = "its file system", "read-only, :ro" if unmapped else f"{_MAPPABLE}; a volume; docker cp"
+    if old:
+        what, instead = "this kernel, before Linux 5.12,", "a volume; docker cp"
     elif bind.recursive:
         try:  # perhaps only something that is mounted below it
             kernel.set_attributes(kernel.clone_tree(fd, False), kernel.IDMAP, False, userns)
             what = "something that is mounted below it"
         except OSError:
             pass
-    allowed_instead = "read-only, :ro" if unmapped else "ext4, xfs, btrfs, tmpfs; a volume; docker cp"
     why = f"{bind.source} can't be bound: {what} does not let root in the container be you on disk"
-    return f"{why} (allowed: {allowed_instead})"
+    return f"{why} (allowed: {instead})"

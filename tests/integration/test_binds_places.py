@@ -43,6 +43,13 @@ def place(request: pytest.FixtureRequest, users: Users, proxy: Proxy) -> Iterato
         for part in parts.values():
             part.mkdir(exist_ok=True)
         _do("mount", "-t", "overlay", "-o", ",".join(f"{k}={v}" for k, v in parts.items()), "overlay", found)
+    elif kind == "fuse":
+        below = proxy.folder / "below-fuse"
+        below.mkdir()
+        below.chmod(0o777)
+        if not shutil.which("bindfs") or not os.path.exists("/dev/fuse"):
+            needs.missing("no bindfs or no /dev/fuse on this host")
+        _do("bindfs", "-o", "allow_other", below, found)
     else:
         _do("mount", "-t", kind, kind, found)
     os.chown(found, users.alice.uid, users.alice.gid)
@@ -81,7 +88,7 @@ def test_file_systems_that_can_be_mapped(proxy: Proxy, users: Users, place: Path
     assert docker(proxy, alice, "run", "--rm", "--mount", top, "busybox", "ls", "/h/place") == ""
 
 
-@pytest.mark.parametrize("place", ["overlay"], indirect=True)
+@pytest.mark.parametrize("place", ["overlay", "fuse"], indirect=True)
 def test_file_systems_that_can_not(
     proxy: Proxy, users: Users, place: Path, start_proxy: Callable[..., Proxy], engine: Engine
 ) -> None:
