@@ -14,6 +14,7 @@ from .call import Call
 from .chunks import Chunks
 from .errors import Unavailable
 from .http import Response, request_head
+from .recording import Recorded
 from .relay import Broken, Chunked, Flow
 from .splice import Raw
 from .transfer import Transfer
@@ -31,6 +32,7 @@ class Exchange(Transfer):
         sent: the client may have got bytes of an answer, so that it can't get another.
         cut: makes of a whole body what the caller may know of it.
         mediated: carries the upgraded stream in place of the tunnel.
+        recording: of what the upgraded stream's daemon says.
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
         tail: of a streamed answer in chunks, for the record.
@@ -158,7 +160,10 @@ class Exchange(Transfer):
             await self.mediated.run(self._channel.fileno(), client, self._daemon, head, self._call.early)
             return b""
         up = Raw(client, daemon, self._call.early, None)
-        down = Raw(daemon, client, bytes(self._daemon.received), None, response.head(self._call.request_id, False))
+        head, begun = response.head(self._call.request_id, False), bytes(self._daemon.received)
+        down: Flow = Raw(daemon, client, begun, None, head)
+        if self.recording:
+            down = Recorded(daemon, client, begun, head, self.recording)
         self._announce()
         try:
             await pump(self._loop, self._channel.fileno(), up, down)
@@ -168,11 +173,6 @@ class Exchange(Transfer):
             down.close()
             self._daemon.close()
         return b""
-
-    def _announce(self) -> None:
-        """Tell the front that from here on the client gets bytes that are not the front's."""
-        self.sent = True
-        wire.send(self._channel, wire.pack({"sent": True}), [])
 
     def _finish(self, response: Response) -> bool:
         """Settle whether the client's connection can go on; tell whether the answer must say that it can't."""

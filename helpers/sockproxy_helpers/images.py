@@ -16,7 +16,7 @@ from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Unavailable
 from .ledger import Ledger
-from .objects import owner_of, parse
+from .objects import Object, owner_of, parse
 from .operations import REFERENCE, quote
 from .strict import show
 
@@ -42,6 +42,13 @@ class Image:
 
     def __init__(self, name: str, item: Item, whole: Item) -> None:
         self.name, self.item, self.whole, self.id = name, item, whole, str(whole.get("Id"))
+
+    def told(self) -> Object:
+        """Form what the record says of it: with its digest in the registry, if it has one there."""
+        digests = _names(self.item, "RepoDigests")
+        own = [one for one in digests if names.known(one).partition("@")[0] == names.repository(self.name)]
+        more = {"digest": (own or digests)[0].partition("@")[2]} if digests else {}
+        return Object("image", self.id, self.name, owner_of(self.whole), False, more)
 
 
 class View:
@@ -122,6 +129,14 @@ async def find(ledger: Ledger, daemon: Daemon, ctx: Context, reference: str) -> 
     words = str(item.get("message")) if status == 404 else await _words(daemon, reference)
     inspecting = ctx.operation == "ImageInspect"  # engine 20 says it twice there
     raise NoImage(words if inspecting else words[max(words.find("No such image"), 0) :])
+
+
+async def known_to_all(daemon: Daemon, reference: str) -> Image | None:
+    """Find what a reference means for who sees all; None where there is no such image."""
+    if not REFERENCE.fullmatch(reference):
+        return None
+    status, item = await _ask(daemon, reference)
+    return Image(names.known(reference), item, item) if status == 200 else None
 
 
 def _seen(view: View, item: Item, name: str, may_be_id: bool) -> Image | None:

@@ -11,7 +11,7 @@ from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
 from .images import View
 from .ledger import Ledger
-from .objects import Object, owner_of
+from .objects import owner_of
 
 Query = list[tuple[str, str]]
 
@@ -36,10 +36,15 @@ class Naming:
         Raises:
             NotFound: there is none that the caller may use.
         """
-        if not text or self._ctx.flag("sees_all"):
+        if self._ctx.flag("sees_all"):
+            found = await images.known_to_all(self._daemon, text) if self._ctx.operation == "ContainerCreate" else None
+            if found:
+                self._ctx.found.append(found.told())
+            return text
+        if not text:
             return text
         found = await images.find(self._ledger, self._daemon, self._ctx, text)
-        self._ctx.found.append(Object("image", found.id, found.name, owner_of(found.whole), False))
+        self._ctx.found.append(found.told())
         return text if form == "name" and found.name else found.id
 
     async def known(self, text: str) -> str:

@@ -18,6 +18,7 @@ OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
 REMEMBERED = 10_000
+LETTERS = 255  # of what an answer tells for the record
 ID = re.compile(r"[0-9a-f]{64}")
 _UID = re.compile(r"0|[1-9][0-9]{0,9}")
 
@@ -29,6 +30,11 @@ _PATHS = {
     "volume": "/volumes/{}",
 }
 _LISTS = {"container": "/containers/json?all=1&filters=", "network": "/networks?filters="}
+# what a record says besides, and where the answer has it: of a container its image, of an exec its container
+_MORE: dict[str, dict[str, tuple[str, ...]]] = {
+    "container": {"image": ("Config", "Image"), "image_id": ("Image",)},
+    "exec": {"container": ("ContainerID",)},
+}
 _IDS = {"container": "Id", "exec": "ID", "network": "Id", "volume": "Name"}
 
 
@@ -42,16 +48,21 @@ class Object:
     Attributes:
         owner: uid; None when no label tells.
         shared: all may use it.
+        more: what a record says of it besides, by tables of the kind: _MORE, and an image's digest.
+        tty: a container has a terminal.
     """
 
-    __slots__ = ("id", "kind", "name", "owner", "shared")
+    __slots__ = ("id", "kind", "more", "name", "owner", "shared", "tty")
 
-    def __init__(self, kind: str, identity: str, name: str, owner: int | None, shared: bool) -> None:
+    def __init__(
+        self, kind: str, identity: str, name: str, owner: int | None, shared: bool, more: dict[str, str] | None = None
+    ) -> None:
         self.kind, self.id, self.name, self.owner, self.shared = kind, identity, name, owner, shared
+        self.more, self.tty = more or {}, False
 
     def record(self) -> dict[str, object]:
         """Form what a record says of it."""
-        return {"kind": self.kind, "id": self.id, "name": self.name, "owner": self.owner}
+        return {"kind": self.kind, "id": self.id, "name": self.name, "owner": self.owner, **self.more}
 
 
 class Objects:
@@ -90,7 +101,8 @@ class Objects:
             raise Unavailable("the Docker daemon told of an object without an ID")
         name = str(found.get("Name", "")).removeprefix("/")
         shared = kind == "network" and name in SHARED_NETWORKS and owner is None
-        item = Object(kind, identity, name, owner, shared)
+        item = Object(kind, identity, name, owner, shared, _more(kind, found))
+        item.tty = member(found, "Config", "Tty") is True
         if kind != "volume" and ID.fullmatch(identity):  # volumes have names only: one can come to mean another
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
@@ -157,6 +169,18 @@ def mark_of(found: dict[str, object], owner: int | None) -> bool:
     """Tell whether a container has the mark of an owner, which no image can give."""
     host = found.get("HostConfig")
     return isinstance(host, dict) and host.get("ContainerIDFile") == f"{OWNER}={owner}"
+
+
+def member(found: object, *keys: str) -> object:
+    """Give what is below some keys of an answer; None where it has them not."""
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _more(kind: str, found: dict[str, object]) -> dict[str, str]:
+    told = {name: member(found, *keys) for name, keys in _MORE.get(kind, {}).items()}
+    return {name: value[:LETTERS] for name, value in told.items() if isinstance(value, str) and value}
 
 
 def owner_of(found: dict[str, object]) -> int | None:

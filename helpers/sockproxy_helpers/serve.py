@@ -28,16 +28,16 @@ from .identity import Identity
 from .loop import IN, Loop
 from .policy import Policy
 from .record import Recorder
+from .recording import Sessions
 from .redact import Redaction
 from .revoke import Streams
 from .shares import Shares
 from .shown import Shown
 from .staging import Stager
-from .statement import Statement
+from .statement import Statement, salt
 from .tunnel import Gone
 
 FRONT = "sockproxy"
-SALT = "salt"  # a file that `sockproxy up` makes
 SENTENCE = 1000  # characters of a reason
 ACCEPT_PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 
@@ -58,12 +58,13 @@ class Helper:
         self._docker_socket = environment["SOCKPROXY_DOCKER_SOCKET"]
         self._identity, self._streams = Identity(loop, environment), Streams(loop)
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
+        self._sessions = Sessions(loop, environment["SOCKPROXY_RUNTIME"])
         self.shares = Shares(cgroups)
         self._shown = Shown(environment)
         stager = Stager(loop, environment) if scope == "filesystem" else None
         self._approval = approve.Approval(scope, loop, environment, self.shares, stager)
         self.operations = {row.name: row for row in reversed(operations.load()) if row.scope == scope}
-        self._salt = _salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
+        self._salt = salt(os.path.dirname(environment["SOCKPROXY_POLICY"]))
         self._front_uid = pwd.getpwnam(FRONT).pw_uid
         self.reload()
 
@@ -146,9 +147,11 @@ class Helper:
         statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
             approved = await self._approval.call(call, who, decision, client, daemon, statement)
+            recording = await self._sessions.begin(call, decision, self.policy, statement.objects, approved.body)
         except FAULTS as error:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
+        exchange.recording = recording
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
         exchange.cut = cut.one_after_the_other(*cuts)
@@ -179,7 +182,9 @@ class Helper:
             why = str(error)
             return {"gone": why}, b""
         finally:
-            statement.outcome(exchange, why, answer, time.monotonic() - started)
+            spent = time.monotonic() - started
+            recorded = await self._sessions.end(exchange.recording) if exchange.recording else None
+            statement.outcome(exchange, why, answer, spent, recorded)
 
     async def _refuse(self, statement: Statement, error: Fault) -> dict[str, object]:
         """Record a refusal; it stays one if it can't be recorded."""
@@ -189,12 +194,3 @@ class Helper:
         except Unavailable as unrecorded:
             return fault(unrecorded)
         return reply
-
-
-def _salt(folder: str) -> bytes:
-    """Read the salt of the record's hashes; without the file the hashes of two starts are not comparable."""
-    try:
-        with open(f"{folder}/{SALT}", "rb") as file:
-            return file.read(64)
-    except FileNotFoundError:
-        return os.urandom(32)

@@ -85,6 +85,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "runtimes": _is_names,
     "security_options": _is_flag,
     "sees_all": _is_flag,
+    "sessions": _is_map({"output": lambda value: value is not None and _is_count(value)}),
     "share": lambda value: value in ("none", "group"),
     "sysctls": _is_names,
     "totals": _is_map({**_RESOURCES, **dict.fromkeys(_COUNTED, _is_count)}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 from .call import Call
@@ -15,6 +16,7 @@ from .redact import Redaction
 
 WORDS, LETTERS = 64, 64  # of what a client names and is recorded; what it says beyond that is in no role's interest
 SENTENCE, LARGEST = 1000, 16_384  # characters of a reason, which may quote the client; of what was asked
+SALT = "salt"  # a file that `sockproxy up` makes
 WHY = "x-sockproxy-why"  # a header: the reason that a person states
 # What an operation makes, and where its answer has the ID.
 MADE = {
@@ -112,8 +114,10 @@ class Statement:
         said = {**self.said, "objects": self._objects(), "decision": verdict}
         await self._recorder.intent({"ev": "deny", **said})
 
-    def outcome(self, exchange: Exchange, why: str, answer: bytes, spent: float) -> None:
-        """Record what became of it."""
+    def outcome(
+        self, exchange: Exchange, why: str, answer: bytes, spent: float, recording: dict[str, object] | None = None
+    ) -> None:
+        """Record what became of it, and what there is of a recording."""
         out: dict[str, object] = {"status": exchange.status, "error": why, "ms": round(spent * 1000, 1)}
         out |= {"bytes_in": exchange.bytes_in, "bytes_out": exchange.bytes_out}
         record: dict[str, object] = {"ev": "outcome", "rid": self._call.request_id, "via": self._via, "out": out}
@@ -136,10 +140,21 @@ class Statement:
                 out["exit"] = code
         if self._change:
             record["change"] = self._change
+        if recording is not None:
+            record["recording"] = recording
         self._recorder.outcome(record, soon=not self._waits)
 
     def _objects(self) -> list[dict[str, object]]:
         return [item.record() for item in self.objects[:WORDS]]
+
+
+def salt(folder: str) -> bytes:
+    """Read the salt of the record's hashes; without the file the hashes of two starts are not comparable."""
+    try:
+        with open(f"{folder}/{SALT}", "rb") as file:
+            return file.read(64)
+    except FileNotFoundError:
+        return os.urandom(32)
 
 
 def _object(answer: bytes) -> dict[str, object]:

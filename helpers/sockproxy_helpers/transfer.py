@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from . import wire
 from .buildkit import Mediated
 from .call import Call
 from .daemon import RECEIVE, Daemon
 from .errors import Malformed, Unavailable
 from .http import Response
 from .loop import ERR, HUP, IN, RDHUP, Loop, Want
+from .recording import Recording
 from .relay import Broken, Chunked, Flow, step, wanted
 from .scanned import Judge, Scanned
 from .splice import Raw
@@ -30,11 +32,17 @@ class Transfer:
         self._half_closed = False
         self.cut: Callable[[bytes], bytes] | None = None
         self.mediated: Mediated | None = None
+        self.recording: Recording | None = None
         self.status = self.bytes_in = self.bytes_out = 0
         self.sent = self.keep = self.lingers = False
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
         self.left_over = self.tail = b""
+
+    def _announce(self) -> None:
+        """Tell the front that from here on the client gets bytes that are not the front's."""
+        self.sent = True
+        wire.send(self._channel, wire.pack({"sent": True}), [])
 
     def _begin_upload(self) -> None:
         call, daemon = self._call, self._daemon.sock

@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 
 from .loop import HUP, RDHUP, Loop
-from .relay import Broken, step, wanted
-from .splice import Raw
+from .relay import Broken, Flow, step, wanted
 
 
 class Gone(Exception):
     """Report that nobody waits for the answer any more: the client left, or the front cancelled."""
 
 
-async def pump(loop: Loop, channel: int, up: Raw, down: Raw) -> None:
+async def pump(loop: Loop, channel: int, up: Flow, down: Flow) -> None:
     """Pass bytes both ways until both have ended, half-closes included. There is no time-out: silence is no end.
 
     Args:

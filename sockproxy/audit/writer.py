@@ -26,6 +26,7 @@ from sockproxy import activation
 from sockproxy.audit.chain import RESERVED
 from sockproxy.audit.keeper import ON_FULL, Keeper, Slot, pack_all
 from sockproxy.audit.log import Log, LogError
+from sockproxy.audit.recordings import Recordings
 from sockproxy.audit.seal import Sealer
 
 LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
@@ -66,8 +67,9 @@ class Writer:
     """Serve clients until told to stop."""
 
     def __init__(
-        self, listener: socket.socket, keeper: Keeper, allowed: frozenset[int], readers: socket.socket | None = None
-    ) -> None:
+        self, listener: socket.socket, keeper: Keeper, allowed: frozenset[int], readers: socket.socket | None = None,
+        recordings: Recordings | None = None,
+    ) -> None:  # fmt: skip
         """Prepare to serve.
 
         Args:
@@ -75,9 +77,10 @@ class Writer:
             keeper: where the records go.
             allowed: the uids that may connect.
             readers: where those may connect whom the socket's file lets, to say that they read the log.
+            recordings: takes over what root's helpers connect for the output of a session.
         """
         self._listeners = {sock.fileno(): sock for sock in (listener, readers) if sock}
-        self._readers, self._keeper, self._allowed = readers, keeper, allowed
+        self._readers, self._keeper, self._allowed, self._recordings = readers, keeper, allowed, recordings
         self._clients: dict[int, _Client] = {}
         self._batch: list[tuple[Slot, dict[str, object], int, int]] = []
         self._epoll = select.epoll()
@@ -161,6 +164,9 @@ class Writer:
                 if flags & socket.MSG_TRUNC:
                     raise ValueError(f"more than {LIMIT} bytes")
                 record = check(untrusted_record, client.reader)
+                if record.get("ev") == "recording":
+                    self._hand_over(client, record)
+                    return
             except (ValueError, RecursionError) as error:
                 print(f"no record from uid {client.uid} (pid {client.pid}): {error}", file=sys.stderr)
                 client.ended = True
@@ -170,6 +176,17 @@ class Writer:
             if client.ended:
                 return
             client.slots.append(slot)
+
+    def _hand_over(self, client: _Client, record: dict[str, object]) -> None:
+        """Leave a connection to a recording.
+
+        Raises:
+            ValueError: it may not become one.
+        """
+        if client.uid != 0 or client.reader or client.slots or not self._recordings:
+            raise ValueError("no recording is begun so")
+        self._forget(client)
+        self._recordings.begin(client.sock, record.get("rid"))
 
     def _send(self, client: _Client) -> None:
         """Send a connection its acknowledgements; while it doesn't take them, it waits, and nobody else does.
@@ -194,9 +211,12 @@ class Writer:
             self._epoll.modify(client.sock, interest)
 
     def _close(self, client: _Client) -> None:
+        self._forget(client)
+        client.sock.close()
+
+    def _forget(self, client: _Client) -> None:
         self._epoll.unregister(client.sock)
         del self._clients[client.sock.fileno()]
-        client.sock.close()
 
 
 def check(untrusted_record: bytes, reader: bool = False) -> dict[str, object]:
@@ -241,7 +261,8 @@ def main() -> None:
         raise SystemExit(f"cannot write the audit log: {error}") from None
     threading.Thread(target=pack_all, args=(folder,), daemon=True).start()
     passed = activation.sockets()
-    writer = Writer(passed["audit"], keeper, frozenset((0, pwd.getpwnam(FRONT).pw_uid)), passed["readers"])
+    allowed = frozenset((0, pwd.getpwnam(FRONT).pw_uid))
+    writer = Writer(passed["audit"], keeper, allowed, passed["readers"], Recordings(folder))
     activation.notify("READY=1")
     writer.run(stop)
 

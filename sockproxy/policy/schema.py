@@ -153,6 +153,12 @@ RULES = {
         ),
         Rule("sees_all", flag, False, "see and use other people's containers, volumes and networks"),
         Rule(
+            "sessions",
+            entries({"output": size(0)}),
+            {"output": 0},
+            "use exec and attach with the first {output} of what each one prints recorded",
+        ),
+        Rule(
             "unmodelled",
             flag,
             False,

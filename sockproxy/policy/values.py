@@ -91,7 +91,7 @@ def words_of(key: str, value: Value) -> str:
         return "65536 (none)"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    if key not in ("memory", "logs", "disk") or not isinstance(value, int):
+    if key not in ("memory", "logs", "disk", "output") or not isinstance(value, int):
         return str(value)
     letter = next(unit for unit in "tgmk" if value % _UNITS[unit] == 0 or unit == "k")
     return f"{value / _UNITS[letter]:g}{letter}"

@@ -17,6 +17,7 @@ COMMANDS = {
     "find": "find calls by user, operation, container, image, rule, verdict, time, or any text",
     "show": "tell the story of one request: who, asked, changed, why, outcome",
     "trail": "the whole life of a container, across renames",
+    "play": "show what an exec or attach printed, if the role has sessions recorded",
     "why": "tell why a request was decided so, and whether today's policy still says it",
     "follow": "tell what happens, as it happens",
     "verify": "prove that nothing was changed, and say what can't be proved",

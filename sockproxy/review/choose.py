@@ -74,7 +74,7 @@ def _needles(options: argparse.Namespace) -> list[bytes]:
     if options.rule:
         found.append(inner(options.rule))
     if options.image:
-        found.append(inner(options.image.partition(":")[0]))  # name and tag may stand apart
+        found.append(inner(options.image.removeprefix("sha256:").partition(":")[0]))  # name and tag may stand apart
     if options.user and not options.user.startswith("uid:"):
         found.append(needle("user", options.user))
     if options.operation:
@@ -106,10 +106,20 @@ def matches(call: Call, options: argparse.Namespace) -> bool:
 
 
 def names(call: Call, kind: str, name: str) -> bool:
-    """Tell whether a call is about the object of that name, or whose ID begins so."""
+    """Tell whether a call is about the object of that name, or whose ID begins so, or what is in or with it."""
     for item in call.objects:
-        if item.get("kind") == kind and (item.get("name") == name or str(item.get("id", "")).startswith(name)):
+        if item.get("kind") == kind:
+            told, identities = str(item.get("name")), (item.get("id"), item.get("digest"))
+        else:  # an exec tells its container, a container its image
+            told = str(item.get("image")) if kind == "image" else ""
+            identities = (item.get("image_id"), None) if kind == "image" else (item.get(kind), None)
+        short = told.removeprefix("docker.io/").removeprefix("library/") if kind == "image" else told
+        if name in (told, short, short.partition(":")[0]) or _begins(name, *identities):
             return True
     asked = call.request.get("query")
     created = call.operation == "ContainerCreate" and isinstance(asked, dict) and asked.get("name") == name
     return kind == "container" and created
+
+
+def _begins(name: str, *identities: object) -> bool:
+    return any(str(one or "").startswith((name, f"sha256:{name}")) for one in identities)

@@ -42,6 +42,10 @@ def story(call: Call) -> list[str]:
     for item in call.objects:
         owner = f", of uid {item['owner']}" if item.get("owner") is not None else ""
         lines.append(f"object     {item.get('kind')} {item.get('name') or ''} {item.get('id')}{owner}")
+        if item.get("image"):
+            lines.append(f"           with the image {item['image']} {item.get('image_id')}")
+        if item.get("digest"):
+            lines.append(f"           in the registry {item['digest']}")
     verdict = "refused" if call.denied else "allowed"
     at = f", rule {decision['at']}" if decision.get("at") else ""
     lines.append(
@@ -57,6 +61,10 @@ def story(call: Call) -> list[str]:
         if out:
             count = f"{out.get('bytes_in', 0)} bytes in, {out.get('bytes_out', 0)} bytes out"
             lines.append(f"           {out.get('ms')} ms, {count}; ended {call.outcome.get('ts')}")
+    if recording := call.outcome.get("recording"):
+        more = f", {recording['left_out']} bytes of output left out" if recording.get("left_out") else ""
+        more += f"; not whole: {recording['error']}" if recording.get("error") else ""
+        lines.append(f"recording  {recording.get('bytes', 0)} bytes (sockproxy audit play {call.rid}){more}")
     lines.append(f"record     {call.record.get('seq')}" + (f" and {call.outcome['seq']}" if call.outcome else ""))
     return [plain(text) for text in lines]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -16,20 +17,14 @@ from typing import NamedTuple
 
 from sockproxy.audit import chain, segments
 from sockproxy.audit.chain import START, TAIL
+from sockproxy.review import recordings
+from sockproxy.review.finding import Finding
 
 MOST = 100  # findings; more of them say nothing new
 MOST_UNSEALED, LONGEST_UNSEALED = 10_000, 600.0  # records, seconds; the writer seals after 1000, or 60 seconds
 _ANCHOR = re.compile(r"\bseal seq=([0-9]{1,18}) h=([0-9a-f]{64}) key=([0-9a-f]{64}) next=([0-9a-f]{64})")
 _KEY = re.compile(r"sockproxy-audit.*\bkey=([0-9a-f]{64})")
 _SPECIAL = re.compile(rb'"ev":"(?:seal|key|retention|gap)"')
-
-
-class Finding(NamedTuple):
-    """Name a place where the record is not as it was written."""
-
-    word: str
-    place: str
-    text: str
 
 
 class Anchors(NamedTuple):
@@ -265,4 +260,6 @@ def verify(folder: str, anchors: Anchors | None = None) -> Verifier:
     for name, file in segments.snapshot(folder):
         verifier.feed(name, file)
     verifier.end(alive)
+    found = (recordings.trouble(folder, rid, said) for rid, said in recordings.recorded(folder))
+    verifier.findings += list(itertools.islice(filter(None, found), MOST - min(MOST, len(verifier.findings))))
     return verifier

@@ -67,6 +67,17 @@ def test_what_is_there(naming: Naming) -> None:
             finish(naming.image("id", reference))
 
 
+def test_the_record_has_an_images_digest_also_for_who_sees_all(naming: Naming) -> None:
+    shared = {"kind": "image", "id": SHARED, "name": "docker.io/library/base:1", "owner": None, "digest": DIGEST[1:]}
+    finish(naming.image("name", "base:1"))
+    admin = Naming(naming._ledger, naming._daemon, context({"sees_all": True}, "ContainerCreate"))
+    for reference in ("base:1", "mine:2", "none:1", "a b", ""):
+        assert finish(admin.image("name", reference)) == reference
+    assert [item.record() for item in naming._ctx.found] == [shared]
+    mine = {"kind": "image", "id": SECOND, "name": "docker.io/library/mine:2", "owner": KIM}
+    assert [item.record() for item in admin._ctx.found] == [shared, mine]
+
+
 @pytest.mark.parametrize(
     ("reference", "why"),
     [

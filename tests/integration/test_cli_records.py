@@ -74,10 +74,14 @@ def test_a_story_is_told_from_the_command_line(proxy: Proxy, users: Users) -> No
     assert "exit 3" in trail
     request = next(line for line in trail.splitlines() if "ContainerCreate" in line).rpartition("[")[2].rstrip("]")
     story = told("show", request)
+    image = proxy.docker(users.alice, "inspect", "-f", "{{.Id}}", "busybox").stdout.strip()
+    assert f"object     image docker.io/library/busybox:latest {image}" in story
+    assert request in told("find", "--image", image)
+    assert "ContainerRename" in told("find", "--image", image)
     for words in (users.alice.name, "body Image = busybox", "changed    HostConfig.", "outcome    201"):
         assert words in story
     reads = [one for one in proxy.records() if one["ev"] == "read"]
-    assert str(reads[-1]["what"]).startswith(f"show {request}")
+    assert any(str(one["what"]).startswith(f"show {request}") for one in reads)
     assert reads[-1]["peer"]["uid"] == 0  # type: ignore[index]
 
 

@@ -13,7 +13,7 @@ from sockproxy_helpers import policy
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls", "via"]
 WORDS = ["share"]
-MAPS = ["limits", "ports", "totals", "ulimits"]
+MAPS = ["limits", "ports", "sessions", "totals", "ulimits"]
 
 
 def value(rule: str, text: str) -> Value:

@@ -24,6 +24,7 @@ Told = Callable[..., tuple[int, str]]
 EVIL = "</td><script>x</script>\x1b[2J\x9b1m\u202e=1+1\n\u200b\u2028"
 BOX, OTHER = "b0" * 32, "c0" * 32
 EXEC = "e0" * 32
+DIGEST = f"sha256:{'d' * 64}"
 
 
 def intent(rid: str, op: str, **more: object) -> dict[str, object]:
@@ -53,12 +54,15 @@ def deny(rid: str, op: str, why: str, **more: object) -> dict[str, object]:
 
 
 def box(name: str) -> list[dict[str, object]]:
-    return [{"kind": "container", "id": BOX, "name": name, "owner": 1000}]
+    more = {"image": "redis:7", "image_id": f"sha256:{'1' * 64}"}
+    return [{"kind": "container", "id": BOX, "name": name, "owner": 1000, **more}]
 
 
 RECORDS = [
     {"v": 1, "ev": "start", "source": "built in"},
-    intent("000a", "ContainerCreate", query={"name": "web"}) | {},
+    intent("000a", "ContainerCreate", query={"name": "web"}, objects=[
+        {"kind": "image", "id": f"sha256:{'1' * 64}", "name": "docker.io/library/redis:7", "digest": DIGEST}
+    ]),
     outcome("000a", 201, made=[{"kind": "container", "id": BOX}], change=[{"field": "HostConfig.Memory", "sent": 5}]),
     intent("000b", "ContainerStart", objects=box("web")),
     outcome("000b", 204),
@@ -66,7 +70,7 @@ RECORDS = [
     outcome("000c", 204),
     intent("000d", "ContainerExec", objects=box("shop")),
     outcome("000d", 201, made=[{"kind": "exec", "id": EXEC}]),
-    intent("000e", "ExecStart", objects=[{"kind": "exec", "id": EXEC, "name": "", "owner": 1000}]),
+    intent("000e", "ExecStart", objects=[{"kind": "exec", "id": EXEC, "name": "", "owner": 1000, "container": BOX}]),
     outcome("000e", 101),
     intent("000f", "ContainerInspect", objects=box("shop")),
     outcome("000f", 200),
@@ -122,7 +126,10 @@ def rids(text: str) -> list[str]:
         (["--operation", "ContainerCreate", "--user", "alice"], ["000a", "001a"]),
         (["--verdict", "deny"], ["001b", "001c"]),
         (["--container", "shop"], ["000d", "000f", "001e"]),
-        (["--container", BOX[:12]], ["000a", "000b", "000c", "000d", "000f", "001e"]),
+        (["--container", BOX[:12]], ["000a", "000b", "000c", "000d", "000e", "000f", "001e"]),
+        (["--image", "redis"], ["000a", "000b", "000c", "000d", "000f", "001e"]),
+        (["--image", DIGEST], ["000a"]),
+        (["--image", "1" * 12], ["000a", "000b", "000c", "000d", "000f", "001e"]),
         (["--image", "busybox"], ["001d"]),
         (["--image", "busybox:1"], ["001d"]),
         (["--rule", "p.yaml:7"], ["001b", "001c"]),

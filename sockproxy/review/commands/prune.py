@@ -11,6 +11,7 @@ import socket
 import sys
 
 from sockproxy.audit import chain, segments
+from sockproxy.review import recordings
 from sockproxy.review.choose import moment
 from sockproxy.review.search import load
 
@@ -56,8 +57,10 @@ def main(options: argparse.Namespace) -> int:
         print("sockproxy audit: nothing is deleted: the writer is not there, or you are not root", file=sys.stderr)
         return 2
     for name in old:
+        with segments.open_file(options.log_dir, name) as file:
+            recordings.remove(options.log_dir, iter(file))
         os.unlink(os.path.join(options.log_dir, name))
-    print("deleted, on the record")
+    print("deleted, with the recordings of their sessions, on the record")
     return 0
 
 

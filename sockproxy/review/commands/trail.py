@@ -48,19 +48,9 @@ def _ids(folder: str, name: str) -> list[str]:
 
 
 def _life(folder: str, identity: str) -> list[Call]:
-    """Find all about a container and its execs; what made it has its ID in the outcome only."""
-    found: dict[str, Call] = {}
-    execs = []
-    for needle in [identity]:
-        for call in calls(contents(folder), [needle.encode()]):
-            found[call.rid + str(call.denied)] = call
-            execs += [str(item["id"]) for item in call.objects if item.get("kind") == "exec"]
-    for call in _made(folder, identity):
-        found[call.rid + str(call.denied)] = call
-    for needle in dict.fromkeys(execs):
-        for call in calls(contents(folder), [needle.encode()]):
-            found[call.rid + str(call.denied)] = call
-    return sorted(found.values(), key=lambda call: call.time)
+    """Find all about a container: execs name the one that they are in; what made it has its ID in the outcome only."""
+    found = [*_made(folder, identity), *calls(contents(folder), [identity.encode()])]
+    return sorted({call.rid + str(call.denied): call for call in found}.values(), key=lambda call: call.time)
 
 
 def _made(folder: str, identity: str) -> list[Call]:

@@ -1,0 +1,90 @@
+"""Write down what a session prints, in the form asciicast v2, as its bytes pass.
+
+SECURITY: pure. What passes is a container's, and may be anything: taken from it are the sizes of frames and nothing
+else, and what is no frame is recorded as it is. Text is written as JSON in ASCII, so that it can't end a line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+
+HEAD = 8  # bytes: stream, three zeros, size (Engine API, ContainerAttach, "Stream format")
+STREAMS = 4  # stdin, stdout, stderr, errors of the daemon's
+WIDTH, HEIGHT = 80, 24  # until the client says something else
+REST = "sockproxy: what follows is not recorded, as the role's `sessions` has it"
+
+
+class Cast:
+    """Form the lines of one recording.
+
+    Attributes:
+        passed, left_out: bytes of output that came, and those of them that the recording has no room for.
+
+    Invariant: of a frame `_frame` bytes are still to come, or `_head` is the beginning of the next one.
+    """
+
+    def __init__(self, tty: bool, limit: int, began: int) -> None:
+        """Begin.
+
+        Args:
+            tty: there is a terminal, so the stream has no frames.
+            limit: bytes of output that are recorded.
+            began: seconds since 1970.
+        """
+        self._framed, self._limit, self._began = not tty, limit, began
+        self._head, self._frame, self._stream = b"", 0, 0
+        make = codecs.getincrementaldecoder("utf-8")
+        self._decoders = [make("replace") for _ in range(STREAMS)]
+        self._size = f"{WIDTH}x{HEIGHT}"
+        self._begun = self._full = False
+        self.passed = self.left_out = 0
+
+    def feed(self, data: bytes, at: float) -> bytes:
+        """Take what was printed, some seconds after the beginning, and give the lines for it."""
+        lines = []
+        for stream, output in self._payloads(data):
+            room = max(0, self._limit - self.passed)
+            self.passed += len(output)
+            self.left_out += max(0, len(output) - room)
+            if text := self._decoders[stream].decode(output[:room]):
+                lines.append(self._line(at, "o", text))
+            if len(output) > room and not self._full:
+                self._full = True
+                lines.append(self._line(at, "m", REST))
+        return b"".join(lines)
+
+    def resize(self, width: int, height: int, at: float) -> bytes:
+        """Take a new size of the terminal."""
+        self._size = f"{width}x{height}"
+        return self._line(at, "r", self._size) if self._begun and not self._full else b""
+
+    def _line(self, at: float, kind: str, text: str) -> bytes:
+        head = b""
+        if not self._begun:
+            self._begun = True
+            width, _, height = self._size.partition("x")
+            about = {"version": 2, "width": int(width), "height": int(height), "timestamp": self._began}
+            head = json.dumps(about).encode() + b"\n"
+        return head + json.dumps([round(at, 3), kind, text]).encode() + b"\n"
+
+    def _payloads(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Take a stream's frames apart, wherever it is cut."""
+        while data and self._framed:
+            if self._frame:
+                yield self._stream, data[: self._frame]
+                taken = min(len(data), self._frame)
+                self._frame -= taken
+                data = data[taken:]
+                continue
+            taken = HEAD - len(self._head)
+            self._head, data = self._head + data[:taken], data[taken:]
+            if len(self._head) < HEAD:
+                return
+            head, self._head = self._head, b""
+            self._stream, self._frame = head[0], int.from_bytes(head[4:], "big")
+            if self._stream >= STREAMS or head[1:4] != b"\0\0\0":
+                self._framed, data = False, head + data
+        if data:
+            yield 1, data
