@@ -35,7 +35,11 @@ STANDARD = {
 }
 STANDARD |= {"select", "signal", "socket", "struct", "sys", "time", "zlib"}
 # What can do more than the rest, and the files that need it: these system calls Python makes by ctypes only.
-ONLY_IN = {"ctypes": ("confine.py", "kernel.py", "seccomp.py"), "stat": ("stage.py", "worker.py")}
+ONLY_IN = {
+    "codecs": ("cast.py",),
+    "ctypes": ("confine.py", "kernel.py", "seccomp.py"),
+    "stat": ("stage.py", "worker.py"),
+}
 # What those load in turn, in Python 3.11 to 3.13, beyond a bare interpreter; names that begin with _ are not listed.
 LOADED = STANDARD | set(ONLY_IN) | {"copyreg", "ctypes._endian", "encodings.ascii", "enum", "functools", "genericpath"}
 LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "selectors", "stat", "types"}

@@ -93,7 +93,7 @@ def words_of(key: str, value: Value) -> str:
         return ", ".join(map(str, value)) or "none"
     if key not in ("memory", "logs", "disk", "output") or not isinstance(value, int):
         return str(value)
-    letter = next(unit for unit in "tgmk" if value % _UNITS[unit] == 0 or unit == "k")
+    letter = next(unit for unit in "tgmk" if (value and value % _UNITS[unit] == 0) or unit == "k")
     return f"{value / _UNITS[letter]:g}{letter}"
 
 
@@ -140,7 +140,7 @@ def size(low: int) -> Callable[[Node], int]:
     def parse(node: Node) -> int:
         match = _SIZE.fullmatch(node.text) if isinstance(node, Scalar) else None
         value = int(match[1]) * _UNITS[match[2].lower()] if match else 0
-        if not low <= value < 1 << 63:
+        if not match or not low <= value < 1 << 63:
             raise node.error(node.what, f"a size such as 512m or 8g, at least {words_of('memory', low)}")
         return value
 

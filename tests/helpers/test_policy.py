@@ -49,6 +49,7 @@ RULES: dict[str, Any] = {
     "runtimes": [],
     "security_options": False,
     "sees_all": False,
+    "sessions": {"output": 1 << 20},
     "sysctls": [],
     "unmapped_binds": False,
     "unmodelled": False,

@@ -49,6 +49,7 @@ def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(
                 "disk": 0,
             },
             "ports": {"min": 65536, "addresses": []},
+            "sessions": {"output": 0},
         }.get(rule)
         or (["peer"] if rule == "via" else [] if rule in LISTS else rule in ("no_new_privileges", "revoke_streams"))
     )
@@ -94,6 +95,7 @@ GOOD = [
     ("via", "[token, peer]", ["token", "peer"]),
     ("ports", '{addresses: [0.0.0.0, "::1", ALL]}', {"addresses": ["0.0.0.0", "::1", "ALL"]}),
     ("ports", "{min: 65536}", {"min": 65536}),
+    ("sessions", "{output: 16m}", {"output": 16 << 20}),
 ]
 
 
@@ -186,6 +188,9 @@ BAD = [
     ("ports", "{addresses: [localhost]}", "`localhost`, expected addresses of the host, or ALL"),
     ("ulimits", "{rtprior: 1}", f"unknown key `rtprior` (did you mean rtprio?), expected one of {', '.join(ULIMITS)}"),
     ("ulimits", "{nofile: -1}", "`-1`, expected a whole number from 0 to 9223372036854775807"),
+    ("sessions", "{output: null}", "`null`, expected a size such as 512m or 8g, at least 0k"),
+    ("totals", "{disk: much}", "`much`, expected a size such as 512m or 8g, at least 0k"),
+    ("sessions", "{input: 1m}", "unknown key `input`, expected one of output"),
     ("share", "web", "`web`, expected one of none, group"),
     ("limits", "{logs: 1k}", "`1k`, expected a size such as 512m or 8g, at least 64k"),
     ("ports", "{min: null}", "`null`, expected a whole number from 1 to 65536"),
@@ -218,6 +223,7 @@ def test_a_map_is_combined_key_by_key_and_a_list_as_a_whole() -> None:
             {"min": 65536, "addresses": []},
             "may publish host ports from 65536 (none) upwards on these addresses: none",
         ),
+        ("sessions", {"output": 1 << 20}, "may use exec and attach with the first 1m of what each one prints recorded"),
         ("ulimits", {"core": None, "nofile": 7}, "may set these ulimits: core (any), nofile (7)"),
         ("ulimits", {}, "may set these ulimits: none"),
         (
