@@ -16,7 +16,7 @@ from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Unavailable
 from .ledger import Ledger
-from .objects import Object, owner_of, parse
+from .objects import owner_of, parse
 from .operations import REFERENCE, quote
 from .strict import show
 
@@ -42,13 +42,6 @@ class Image:
 
     def __init__(self, name: str, item: Item, whole: Item) -> None:
         self.name, self.item, self.whole, self.id = name, item, whole, str(whole.get("Id"))
-
-    def told(self) -> Object:
-        """Form what the record says of it: with its digest in the registry, if it has one there."""
-        digests = _names(self.item, "RepoDigests")
-        own = [one for one in digests if names.known(one).partition("@")[0] == names.repository(self.name)]
-        more = {"digest": (own or digests)[0].partition("@")[2]} if digests else {}
-        return Object("image", self.id, self.name, owner_of(self.whole), False, more)
 
 
 class View:

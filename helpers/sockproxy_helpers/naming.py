@@ -9,9 +9,9 @@ from .claims import Wish
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
-from .images import View
+from .images import Image, View
 from .ledger import Ledger
-from .objects import owner_of
+from .objects import Object, owner_of
 
 Query = list[tuple[str, str]]
 
@@ -39,12 +39,12 @@ class Naming:
         if self._ctx.flag("sees_all"):
             found = await images.known_to_all(self._daemon, text) if self._ctx.operation == "ContainerCreate" else None
             if found:
-                self._ctx.found.append(found.told())
+                self._ctx.found.append(_told(found))
             return text
         if not text:
             return text
         found = await images.find(self._ledger, self._daemon, self._ctx, text)
-        self._ctx.found.append(found.told())
+        self._ctx.found.append(_told(found))
         return text if form == "name" and found.name else found.id
 
     async def known(self, text: str) -> str:
@@ -171,3 +171,12 @@ def _apart(name: str, key: str) -> Query:
 
 def _same(one: str, other: str) -> bool:
     return names.repository(one) == names.repository(other)
+
+
+def _told(image: Image) -> Object:
+    """Form what the record says of an image: with its digest in a registry, if it has one there."""
+    digests = image.item.get("RepoDigests")
+    named = [one for one in digests if isinstance(one, str)] if isinstance(digests, list) else []
+    own = [one for one in named if names.known(one).partition("@")[0] == names.repository(image.name)]
+    more = {"digest": (own or named)[0].partition("@")[2]} if named else {}
+    return Object("image", image.id, image.name, owner_of(image.whole), False, more)
