@@ -14,7 +14,8 @@ from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.errors import Malformed
 
-_NOTED = ("filename", "target", "context", "platform", "requestid")  # of the frontend's settings: none holds a secret
+# Of the frontend's settings; of those that are URLs, without what may be secret.
+_NOTED = ("filename", "target", "context", "platform", "requestid")
 
 
 class Treatment:
@@ -144,6 +145,19 @@ def _place(attributes: Any, reply: dict[str, object]) -> None:
 
 
 def _noted(attributes: Any) -> dict[str, object]:
-    noted: dict[str, object] = {key: attributes[key] for key in _NOTED if key in attributes}
-    contexts = [f"{key.partition(':')[2]}={value}" for key, value in attributes.items() if key.startswith("context:")]
+    noted: dict[str, object] = {key: _bare(attributes[key]) for key in _NOTED if key in attributes}
+    contexts = [
+        f"{key.partition(':')[2]}={_bare(value)}" for key, value in attributes.items() if key.startswith("context:")
+    ]
     return noted | ({"contexts": sorted(contexts)} if contexts else {})
+
+
+def _bare(source: str) -> str:
+    """Leave out of a URL what people put secrets into: user and password, and the query."""
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        return source
+    place, question, _ = rest.partition("?")
+    host, slash, path = place.partition("/")
+    user, _, bare = host.rpartition("@")
+    return f"{scheme}://{'…@' if user else ''}{bare}{slash}{path}{'?…' if question else ''}"

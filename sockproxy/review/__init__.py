@@ -11,10 +11,11 @@ import os
 import sys
 
 LOG_DIR, RUNTIME = "/var/log/sockproxy", "/run/sockproxy"
-# command: what it does. All but those in QUIET tell the writer that the record was read.
+# command: what it does. All but those in QUIET tell the writer that the record was read; of `mine` the reader does.
 COMMANDS = {
     "today": "the day in one screen: who did what, what was refused, what is new, is the record sound",
     "find": "find calls by user, operation, container, image, rule, verdict, time, or any text",
+    "mine": "find one's own calls: anybody may",
     "show": "tell the story of one request: who, asked, changed, why, outcome",
     "trail": "the whole life of a container, across renames",
     "play": "show what an exec or attach printed, if the role has sessions recorded",
@@ -26,7 +27,7 @@ COMMANDS = {
     "prune": "delete old files, on the record (as root)",
     "completion": "print what makes a shell complete these commands",
 }
-QUIET = ("completion", "prune", "verify")
+QUIET = ("completion", "mine", "prune", "verify")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +44,9 @@ def main(arguments: list[str]) -> int:
     if options.command not in QUIET:
         from sockproxy.review.reading import note
 
-        note(options.runtime_dir, " ".join(arguments))
+        if not note(options.runtime_dir, " ".join(arguments)):
+            text = f"no writer at {options.runtime_dir}: this reading is not on the record"
+            print(f"sockproxy audit: {text}", file=sys.stderr)
     try:
         code: int = importlib.import_module(f"sockproxy.review.commands.{options.command}").main(options)
         sys.stdout.flush()

@@ -16,6 +16,7 @@ RUNTIME = "/run/sockproxy"  # unless the command line says something else
 AUDIT = "sockproxy-audit"
 AUTH = "sockproxy-auth"
 BUILD = "sockproxy-build"
+READER = "sockproxy-reader"
 BINDS, ATTACH = "sockproxy-binds", "sockproxy-attach"
 STATE_DIR, PLUGIN_DIR = "/var/lib/sockproxy", "/run/docker/plugins"
 FAILLOCK = "/var/lib/sockproxy/faillock"  # as config/pam.d/sockproxy has it
@@ -141,6 +142,10 @@ def table(settings: Settings) -> tuple[Row, ...]:
     readers = Endpoint(f"{settings.runtime_dir}/audit-readers.sock", socket.SOCK_SEQPACKET, AUDIT, 0o660)
     log = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_POLICY": settings.policy}
     rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit, "readers": readers}, log, True, -500)]
+    lines = Endpoint(f"{settings.runtime_dir}/own-lines.sock", socket.SOCK_STREAM, "root", 0o666)
+    place = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_RUNTIME": settings.runtime_dir}
+    reader = (python, "-I", "-m", "sockproxy.review.own")
+    rows.append(Row(1, "own-lines", READER, (AUDIT,), reader, {"own": lines}, place, False, 0))
     build = Endpoint(f"{settings.runtime_dir}/build/build.sock", socket.SOCK_SEQPACKET, "root", 0o600)
     mediator = (python, "-I", "-m", "sockproxy.buildkit")
     rows.append(Row(1, "build-mediator", BUILD, (), mediator, {"build": build}, {}, False, 0))

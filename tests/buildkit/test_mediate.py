@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy.buildkit import methods
+from sockproxy.buildkit import methods, treatments
 from sockproxy.buildkit.schema import Schema
 from tests.buildkit.mediated import facts, mediated
 from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Ended, message
@@ -335,3 +335,18 @@ def test_what_breaks_the_protocol_ends_the_connection() -> None:
             around.client.sock.sendall(garbage)
             with pytest.raises((Ended, OSError)):
                 around.client.call(CONTROL + "Info")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (".", "."),
+        ("docker-image://busybox:1", "docker-image://busybox:1"),
+        ("https://user:hush@h.example:8443/a/b.git?token=hush#ref", "https://…@h.example:8443/a/b.git?…"),
+        ("https://hush@h.example", "https://…@h.example"),
+        ("https://h.example/a@b", "https://h.example/a@b"),
+    ],
+)
+def test_secrets_in_urls_are_not_told(source: str, told: str) -> None:
+    noted = treatments._noted({"context": source, "context:x": source, "build-arg:A": "hush"})
+    assert noted == {"context": told, "contexts": [f"x={told}"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -145,3 +146,35 @@ def test_an_error_is_shown_with_its_line(proxy: Proxy, users: Users) -> None:
     done = dockerfile(proxy, users.alice, text)
     assert (done.returncode, "exit code: 4" in done.stderr) == (1, True), done.stderr[-1000:]
     assert ">>> RUN echo why; exit 4" in done.stderr, done.stderr[-1000:]
+
+
+@newest
+def test_no_secret_of_a_build_is_on_the_record(proxy: Proxy, users: Users, engine: Engine) -> None:
+    """Arguments, secrets, registry credentials, URLs of contexts: of builds that are done, and of what is refused."""
+    secret = "hush7c1f"
+    text = (
+        'FROM busybox\nARG TOKEN\nLABEL l="$TOKEN"\nENV E="$TOKEN"\nRUN --mount=type=secret,id=s test -s /run/secrets/s'
+    )
+    path = folder(users.alice, "secrets", {"Dockerfile": text, "s": secret, "config/config.json": ""})
+    auth = base64.b64encode(f"user:{secret}".encode()).decode()
+    (path / "config" / "config.json").write_text(json.dumps({"auths": {"registry.invalid": {"auth": auth}}}))
+    (path / "config" / "cli-plugins").symlink_to(users.alice.home / ".docker" / "cli-plugins")
+    environment = proxy.environment(users.alice) | {"DOCKER_CONFIG": str(path / "config"), "S": secret}
+    common = ["--build-arg", f"TOKEN={secret}", "--label", f"a={secret}", "--secret", f"id=s,src={path}/s"]
+    common += ["--secret", "id=e,env=S", "--add-host", f"{secret}:1.2.3.4"]
+    assert_done(build(proxy, users.alice, *common, "-t", "kit:secret", str(path), env=environment))
+    for more in (
+        ["--network", "host", str(path)],
+        ["--build-context", f"x=https://user:{secret}@example.invalid/y?token={secret}", str(path)],
+        [f"https://user:{secret}@example.invalid/repository.git?token={secret}"],
+        ["--cache-from", f"type=s3,secret_access_key={secret},bucket=b,region=r", str(path)],
+        ["--cache-to", f"type=s3,secret_access_key={secret},bucket=b,region=r", str(path)],
+        ["--output", f"type=image,name=registry.invalid/x,push=true,annotation.a={secret}", str(path)],
+    ):
+        build(proxy, users.alice, *common, *more, env=environment)
+    record = (proxy.log / "audit.jsonl").read_text()
+    assert '"op":"BuildKitSolve"' in record
+    assert secret not in record
+    assert auth not in record
+    assert secret not in proxy.errors()
+    engine.docker("rmi", "-f", "kit:secret")

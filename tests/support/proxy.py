@@ -21,6 +21,7 @@ PROCESSES = {
     "front": "sockproxy.app",
     "audit": "sockproxy.audit.writer",
     "auth": "sockproxy.auth.process",
+    "own": "sockproxy.review.own",
     "mediator": "sockproxy.buildkit",
     "lifecycle": "lifecycle",
     "network": "network",

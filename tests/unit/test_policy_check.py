@@ -41,7 +41,7 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
     code, out, err = check(capsys, "--config", str(policy))
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].startswith(f"OK: {policy}: 4 roles, 1 bindings, compiled sha256 ")
+    assert lines[0].startswith(f"OK: {policy}: 5 roles, 1 bindings, compiled sha256 ")
     assert any(
         line.startswith("role ci (roles.yaml:") and line.endswith(f"68 operations; group {GROUP}") for line in lines
     )
@@ -56,8 +56,8 @@ def test_a_bad_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
     code, out, err = check(capsys, "--config", str(policy))
     assert (code, out) == (2, "")
     assert (
-        err
-        == f"{policy}:2:32: unknown role `vewer` (did you mean viewer?), expected one of admin, ci, developer, viewer\n"
+        err == f"{policy}:2:32: unknown role `vewer` (did you mean viewer?), expected one of admin, auditor, ci, "
+        "developer, viewer\n"
     )
 
 

@@ -40,8 +40,11 @@ BUILT_IN = compile_file(None)
 def test_no_file_is_the_built_in_policy() -> None:
     assert BUILT_IN["source"] == "built in"
     assert BUILT_IN["users"] == {"root": (1, "admin", "roles.yaml:13")}
-    assert BUILT_IN["groups"] == {"sockproxy-users": (2, "developer", "roles.yaml:14")}
-    assert list(BUILT_IN["roles"]) == ["viewer", "developer", "ci", "admin"]
+    assert BUILT_IN["groups"] == {
+        "sockproxy-users": (2, "developer", "roles.yaml:14"),
+        "sockproxy-audit": (3, "auditor", "roles.yaml:15"),
+    }
+    assert list(BUILT_IN["roles"]) == ["viewer", "developer", "ci", "admin", "auditor"]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "version: 1\n", "version: '1'\n", "version: 1\nroles: {}\n"])
@@ -258,7 +261,7 @@ def test_ten_thousand_bindings() -> None:
 WHO = "{user: a, role: viewer}"
 CONTAINER = "a map with name, label or image (each once), and owner if it is not root's"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
-ROLES = "one of admin, ci, developer, viewer"
+ROLES = "one of admin, auditor, ci, developer, viewer"
 TOP = "one of version, bindings, roles, audit, auth"
 BODY = "one of extends, allow, deny, " + ", ".join(RULES)
 

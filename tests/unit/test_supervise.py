@@ -20,7 +20,7 @@ ROWS = table(SETTINGS)
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
-    assert row.groups == (("shadow",) if row.name == "auth" else ())
+    assert row.groups == {"auth": ("shadow",), "own-lines": ("sockproxy-audit",)}.get(row.name, ())
     assert (row.user == "root") == (row.name.removesuffix("-helper") in SCOPES)
     assert ("SOCKPROXY_DOCKER_SOCKET" in row.environment) == (row.user == "root")
     assert row.argv[1] == "-I"
@@ -29,6 +29,7 @@ def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
     for name, endpoint in row.sockets.items():
         expected = {
             "docker": (0o666, "root"),
+            "own": (0o666, "root"),
             "attacher": (0o660, "sockproxy-binds"),
             "readers": (0o660, "sockproxy-audit"),
         }
