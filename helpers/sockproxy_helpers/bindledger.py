@@ -27,6 +27,7 @@ class Bind:
         recursive: with the mounts below it.
         made: a folder is made where there is nothing, as `-v` has it.
         ids: the container's user and group: on disk the caller and the caller's group.
+        root: which IDs of the host root in the container has; not [0, 0] where the daemon remaps users.
         form: "Binds" or "Mounts": where it stood in the request.
         asked: the text or the mount that stood there.
         target: in the container.
@@ -41,6 +42,7 @@ class Bind:
         "own_socket",
         "recursive",
         "role",
+        "root",
         "source",
         "target",
         "uid",
@@ -54,6 +56,7 @@ class Bind:
         Raises:
             ValueError: not the record of a bind.
         """
+        fields = {"root": [0, 0], **fields}  # those of before it was kept
         if fields.keys() != set(self.__slots__):
             raise ValueError("not the record of a bind")
         for name, kind in _KINDS.items():
@@ -72,6 +75,7 @@ class Bind:
         self.made: bool
         self.own_socket: bool
         self.ids: list[int]
+        self.root: list[int]
 
     @property
     def field(self) -> str:
@@ -88,6 +92,7 @@ _KINDS = {
     **dict.fromkeys(("writable", "recursive", "made", "own_socket"), bool),
     "uid": int,
     "ids": list,
+    "root": list,
 }
 
 

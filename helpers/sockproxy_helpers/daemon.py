@@ -100,12 +100,20 @@ class Daemon:
         return None
 
     async def request(
-        self, method: str, target: str, body: bytes = b"", more: list[tuple[str, str]] | None = None
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        more: list[tuple[str, str]] | None = None,
+        most: int | None = None,
     ) -> tuple[int, bytes]:
         """Ask the daemon something for the helper's own use and read the whole answer.
 
+        Args:
+            most: bytes of an answer whose size is not the daemon's own to choose.
+
         Raises:
-            Unavailable: no daemon, or it broke off.
+            Unavailable: no daemon, or it broke off, or the answer is too long.
         """
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
         fields += more or []
@@ -119,6 +127,9 @@ class Daemon:
                 break
             self.received += data
             response = response or self.take_head(method)
+            if most is not None and len(self.received) > most:
+                self.close()
+                raise Unavailable("the Docker daemon's answer is too long")
         body = bytes(self.received)
         self.close()
         if response is None or response.chunked or len(body) < (response.length or 0):

@@ -69,6 +69,11 @@ def _around(first: int, inside: int, count: int, taken: set[int]) -> list[Extent
     return found
 
 
+def shifted(found: list[Extent], root: int) -> list[Extent]:
+    """Give a map for containers whose IDs are others on the host, from `root` on (dockerd's --userns-remap)."""
+    return [(on_disk, root + inside, count) for on_disk, inside, count in found]
+
+
 def holds(found: list[Extent], on_disk: int) -> bool:
     """Tell whether an ID on disk is anybody in the container."""
     return any(first <= on_disk < first + count for first, _, count in found)

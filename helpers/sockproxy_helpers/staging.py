@@ -7,24 +7,23 @@ lead anywhere but where the binds helper, with the owner's rights, then comes ou
 
 from __future__ import annotations
 
-import re
 import socket
+import time
 
-from . import wire
+from . import engine, wire
 from .bindledger import Bind, BindLedger, new_name
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, Refused, Unavailable
+from .imageusers import ImageUsers
 from .loop import IN, Loop
-from .objects import parse
-from .operations import quote
 from .places import DAEMON_SOCKETS
 
 Part = dict[str, object]
 _UNDOING = frozenset(("ALL", "MKNOD", "SYS_ADMIN", "SYS_RAWIO", "DAC_READ_SEARCH", "SYS_MODULE", "BPF"))
 _PRIVATE = ("", "private", "rprivate")
 _OPEN_MODES = ("shared", "rshared", "slave", "rslave", "z", "Z")
-_USER = re.compile(r"(0|[1-9][0-9]{0,8})(?::(0|[1-9][0-9]{0,8}))?")
+ASK_AGAIN = 60.0  # seconds; with another answer than the daemon's containers fit no folder, and none is harmed
 CHECK_SECONDS = 20.0  # for a bind to be tried
 
 
@@ -38,6 +37,7 @@ class Stager:
     def __init__(self, loop: Loop, environment: dict[str, str]) -> None:
         self._loop = loop
         self._ledger = BindLedger(environment["SOCKPROXY_BINDS"])
+        self._users, self._root_inside, self._asked = ImageUsers(), [0, 0], -ASK_AGAIN
         self._checks, self._plugin = environment["SOCKPROXY_BINDS_SOCKET"], environment["SOCKPROXY_PLUGIN"]
 
     async def prepare(self, daemon: Daemon, ctx: Context, part: Part, image: str, user: str) -> None:
@@ -57,7 +57,7 @@ class Stager:
         paths = [text for text in binds if text.startswith("/") and ":" in text]
         if not paths and not any(mount.get("Type") == "bind" for mount in mounts):
             return
-        ids = _ids(user or await _user_of(daemon, image))
+        ids = {"ids": await self._users.ids(daemon, image, user), "root": await self._root(daemon)}
         asked: list[tuple[int | None, Bind]] = [(None, _of_text(text, ctx, ids)) for text in paths]
         asked += [(at, _of_mount(mount, ctx, ids)) for at, mount in enumerate(mounts) if mount.get("Type") == "bind"]
         refuse_undone(ctx)
@@ -75,6 +75,13 @@ class Stager:
                 mounts[at] = mount
         rest = {"Binds": [text for text in binds if text not in paths], "Mounts": mounts}
         part["HostConfig"] = {**host, **rest} if rest["Binds"] else {**_without(host, "Binds"), "Mounts": mounts}
+
+    async def _root(self, daemon: Daemon) -> list[int]:
+        """Tell whom root in a container is on this host; a daemon that was restarted may have another answer."""
+        now = time.monotonic()
+        if now - self._asked > ASK_AGAIN:
+            self._root_inside, self._asked = await engine.root_inside(daemon), now
+        return self._root_inside
 
     def _count(self, more: int, ctx: Context) -> None:
         """Keep a user's binds within the role's total, those of stopped containers counted."""
@@ -117,20 +124,7 @@ def refuse_undone(ctx: Context) -> None:
         raise ctx.refusal(why, "plain_binds")
 
 
-async def _user_of(daemon: Daemon, image: str) -> str:
-    """Read as whom an image runs; who makes volumes has seen that there is such an image."""
-    status, answer = parse(*await daemon.request("GET", f"/images/{quote(image, '/:@')}/json"))
-    config = answer.get("Config") if status == 200 and isinstance(answer, dict) else None
-    return str(config.get("User", "")) if isinstance(config, dict) else ""
-
-
-def _ids(user: str) -> list[int]:
-    """Tell which IDs of the container are to be the caller on disk: root's, or those that the container runs with."""
-    match = _USER.fullmatch(user)
-    return [int(match[1]), int(match[2] or 0)] if match else [0, 0]
-
-
-def _of_text(text: str, ctx: Context, ids: list[int]) -> Bind:
+def _of_text(text: str, ctx: Context, ids: dict[str, list[int]]) -> Bind:
     source, target, *modes = text.split(":")
     words = modes[0].split(",") if modes else []
     for word in words:
@@ -139,7 +133,7 @@ def _of_text(text: str, ctx: Context, ids: list[int]) -> Bind:
     return _bind(ctx, "Binds", text, source, target, ids, writable="ro" not in words, recursive=True, made=True)
 
 
-def _of_mount(mount: Part, ctx: Context, ids: list[int]) -> Bind:
+def _of_mount(mount: Part, ctx: Context, ids: dict[str, list[int]]) -> Bind:
     options = mount.get("BindOptions")
     options = options if isinstance(options, dict) else {}
     if options.get("Propagation", "") not in _PRIVATE:
@@ -155,7 +149,9 @@ def _refuse(word: str, ctx: Context) -> None:
     raise ctx.refusal(f"may not have a bind that is {word} (allowed: private)", "plain_binds")
 
 
-def _bind(ctx: Context, form: str, asked: object, source: str, target: str, ids: list[int], **flags: bool) -> Bind:
+def _bind(
+    ctx: Context, form: str, asked: object, source: str, target: str, ids: dict[str, list[int]], **flags: bool
+) -> Bind:
     flags["own_socket"] = source in DAEMON_SOCKETS
     who = {"uid": ctx.caller.uid, "user": ctx.caller.user, "role": ctx.role}
-    return Bind({**who, **flags, "form": form, "asked": asked, "source": source, "target": target, "ids": ids})
+    return Bind({**who, **flags, "form": form, "asked": asked, "source": source, "target": target, **ids})

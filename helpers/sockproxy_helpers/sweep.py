@@ -15,6 +15,7 @@ from . import wire
 from .bindledger import BindLedger, owner
 from .daemon import Daemon
 from .errors import Unavailable
+from .imageusers import READER
 from .loop import IN, Loop
 from .objects import parse
 from .operations import quote
@@ -82,6 +83,8 @@ class Sweeper:
             found = {str(mount.get("Name")) for mount in container.get("Mounts") or []}
             used |= found
             running |= found if container.get("State") in _RUNNING else set()
+            if _is_left(container):
+                await daemon.request("DELETE", f"/containers/{quote(str(container.get('Id')))}?force=1&v=1")
         self._made &= names.keys()
         young = {name for name, written in names.items() if time.time() - written < YOUNG} - self._made
         for name in names.keys() - used - young:
@@ -102,3 +105,10 @@ class Sweeper:
                 wire.send(channel, wire.pack({"running": running}), [])
             except OSError:
                 pass
+
+
+def _is_left(container: dict[str, object]) -> bool:
+    """Tell whether a container was made to read an image's users, by a helper that was killed then."""
+    names, made = container.get("Names"), container.get("Created")
+    ours = isinstance(names, list) and any(str(name).startswith(f"/{READER}") for name in names)
+    return ours and container.get("State") == "created" and isinstance(made, int) and time.time() - made > YOUNG

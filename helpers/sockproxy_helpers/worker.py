@@ -167,7 +167,7 @@ def _clone(bind: Bind, rules: dict[str, Rule]) -> int:
     own = [idmap.subordinate(path, bind.user, bind.uid) for path in ("/etc/subuid", "/etc/subgid")]
     uids = idmap.extents(bind.ids[0], bind.uid, own[0], [])
     gids = idmap.extents(bind.ids[1], owner.gid, own[1], same)
-    userns = idmap.namespace(uids, gids)
+    userns = idmap.namespace(idmap.shifted(uids, bind.root[0]), idmap.shifted(gids, bind.root[1]))
     fd = stage.source(bind, owner, places(rules["binds"][0], account.pw_dir), uids, gids)
     return stage.clone(fd, bind, userns, rules["unmapped_binds"][0] is True)
 

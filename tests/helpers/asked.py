@@ -46,6 +46,8 @@ class Asked:
         self._objects: dict[str, list[dict[str, Any]]] = {kind: [] for kind in WORDS}
         self.asked: list[str] = []
         self.made: list[dict[str, Any]] = []
+        self.info: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}  # archives, by the path in a container
 
     def container(self, number: int, name: str, owner: int | None, mark: int | None = None, **more: Any) -> str:
         """Add a container; `mark` is whose its HostConfig says it is, the owner's by default."""
@@ -67,9 +69,10 @@ class Asked:
         """Add a volume."""
         return self._add("volumes", {"Id": name, "Name": name, "Labels": {**_labels(owner), **labels}})
 
-    def image(self, name: str, *volumes: str) -> str:
-        """Add an image with VOLUMEs."""
-        return self._add("images", {"Id": name, "Config": {"Volumes": {key: {} for key in volumes}}})
+    def image(self, name: str, *volumes: str, user: str = "") -> str:
+        """Add an image with VOLUMEs and a USER."""
+        config = {"Volumes": {key: {} for key in volumes}, "User": user}
+        return self._add("images", {"Id": name, "Config": config})
 
     def remove(self, kind: str, identity: str) -> None:
         """Remove an object."""
@@ -79,15 +82,25 @@ class Asked:
         self._objects[kind].append(item)
         return str(item["Id"])
 
-    async def request(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def request(self, method: str, target: str, body: bytes = b"", most: int | None = None) -> tuple[int, bytes]:
         """Answer as an Engine does."""
         url = urlsplit(target)
         self.asked.append(f"{method} {url.path}")
+        if url.path.endswith("/archive"):
+            archive = self.files.get(parse_qs(url.query)["path"][0])
+            return (404, b"{}") if archive is None else (200, archive)
         status, answer = self._answer(method, url.path, parse_qs(url.query), body)
         return status, json.dumps(answer).encode()
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, object]:
         kind, _, rest = path[1:].partition("/")
+        if path == "/info":
+            return 200, self.info
+        if path == "/containers/create":
+            return 201, {"Id": self.container(len(self._objects["containers"]), "read", None)}
+        if method == "DELETE":
+            self.remove(kind, rest)
+            return 204, None
         if method == "POST":
             wish = json.loads(body)
             self.made.append(wish)

@@ -12,7 +12,8 @@ from sockproxy_helpers.bindledger import Bind, BindLedger, new_name, owner
 
 FIELDS: dict[str, Any] = {
     "user": "kim", "uid": 1000, "role": "developer", "source": "/home/kim", "target": "/h", "form": "Binds",
-    "writable": True, "recursive": True, "made": True, "own_socket": False, "ids": [0, 0], "asked": "/home/kim:/h",
+    "writable": True, "recursive": True, "made": True, "own_socket": False, "ids": [0, 0], "root": [0, 0],
+    "asked": "/home/kim:/h",
 }  # fmt: skip
 
 
@@ -26,6 +27,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ledger.remove(name)
     with pytest.raises(KeyError):
         ledger.read(name)
+
+
+def test_a_record_of_before_daemons_could_remap_users_counts(tmp_path: Path) -> None:
+    name, old = new_name(1000), {key: value for key, value in FIELDS.items() if key != "root"}
+    (tmp_path / "1000").mkdir()
+    (tmp_path / "1000" / name).write_text(json.dumps(old))
+    assert BindLedger(str(tmp_path)).read(name).fields() == FIELDS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers.idmap import HIGHEST, Extent, extents, subordinate
+from sockproxy_helpers.idmap import HIGHEST, Extent, extents, shifted, subordinate
 
 RANGE = [(100_000, 65_536)]
 
@@ -38,6 +38,12 @@ def test_maps(main: int, ranges: list[tuple[int, int]], expected: list[Extent]) 
 def test_one_id_is_the_same_on_disk_whatever_the_containers_user_is() -> None:
     maps = [extents(main, 7001, RANGE, []) for main in (0, 1000)]
     assert {on_disk(found, 33) for found in maps} == {100_033}
+
+
+def test_where_the_daemon_remaps_users_root_inside_is_another_outside() -> None:
+    found = shifted(extents(0, 7001, RANGE, []), 700_000)
+    assert [on_disk(found, 700_000 + inside) for inside in (0, 33)] == [7001, 100_033]
+    assert on_disk(found, 0) is None
 
 
 def test_groups_that_are_the_same_at_both_places() -> None:

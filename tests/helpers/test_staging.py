@@ -13,6 +13,7 @@ from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Refused, Unavailable
 from sockproxy_helpers.loop import Loop
 from tests.helpers.asked import Asked, finish
+from tests.support.belongings import tar
 from tests.support.judging import ADMIN, DEVELOPER, context
 
 
@@ -28,9 +29,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {**found, "SOCKPROXY_PLUGIN": "plug"}
 
 
-def prepare(folder: Path, host: dict[str, Any], rules: Any = DEVELOPER, user: str = "") -> dict[str, Any]:
+def prepare(
+    folder: Path, host: dict[str, Any], rules: Any = DEVELOPER, user: str = "", daemon: Asked | None = None
+) -> dict[str, Any]:
     part: dict[str, Any] = {"HostConfig": host}
-    daemon, ctx = Asked(), context(rules, "ContainerCreate")
+    daemon, ctx = daemon or Asked(), context(rules, "ContainerCreate")
     daemon.image("busybox")
     finish(Stager(Loop(), environment(folder)).prepare(daemon, ctx, part, "busybox", user))  # type: ignore[arg-type]
     return part["HostConfig"]  # type: ignore[no-any-return]
@@ -55,12 +58,41 @@ def test_each_bind_is_a_mount_of_the_plugin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "ids"),
-    [("", [0, 0]), ("0", [0, 0]), ("1000", [1000, 0]), ("1:2", [1, 2]), ("node", [0, 0]), ("01", [0, 0])],
+    ("user", "ids"), [("", [0, 0]), ("0", [0, 0]), ("1000", [1000, 100]), ("1:2", [1, 2]), ("node", [1000, 100])]
 )
-def test_the_containers_user_is_the_caller_if_it_is_a_number(tmp_path: Path, user: str, ids: list[int]) -> None:
-    host = prepare(tmp_path, {"Binds": ["/home/kim:/h"]}, user=user)
-    assert BindLedger(str(tmp_path)).read(host["Mounts"][0]["Source"]).ids == ids
+def test_the_containers_user_is_the_caller(tmp_path: Path, user: str, ids: list[int]) -> None:
+    daemon = Asked()
+    daemon.files["/etc/passwd"] = tar(passwd="root:x:0:0::/:\nnode:x:1000:100::/:\n")
+    host = prepare(tmp_path, {"Binds": ["/home/kim:/h"]}, user=user, daemon=daemon)
+    bind = BindLedger(str(tmp_path)).read(host["Mounts"][0]["Source"])
+    assert (bind.ids, bind.root) == (ids, [0, 0])
+    assert not any("GET /containers" in asked for asked in daemon.asked) or user in ("1000", "node")
+
+
+REMAPPED = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}
+
+
+def test_a_daemon_that_remaps_users_says_who_root_is(tmp_path: Path) -> None:
+    daemon = Asked()
+    daemon.info = {**REMAPPED, "DockerRootDir": "/var/lib/docker/165536.231072"}
+    host = prepare(tmp_path, {"Binds": ["/home/kim:/h"]}, daemon=daemon)
+    assert BindLedger(str(tmp_path)).read(host["Mounts"][0]["Source"]).root == [165536, 231072]
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({**REMAPPED, "DockerRootDir": "/var/lib/docker"}, "who root in its containers is"),
+        (REMAPPED, "who root in its containers is"),
+        ({"SecurityOptions": ["name=rootless"]}, "a rootless Docker daemon"),
+    ],
+)
+def test_a_daemon_whose_root_is_not_known_gets_no_folders(tmp_path: Path, info: Any, expected: str) -> None:
+    daemon = Asked()
+    daemon.info = info
+    with pytest.raises((Refused, Unavailable), match=expected):
+        prepare(tmp_path, {"Binds": ["/home/kim:/h"]}, daemon=daemon)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_who_binds_plainly_does(tmp_path: Path) -> None:

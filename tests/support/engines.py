@@ -23,8 +23,11 @@ http: {{addr: "127.0.0.1:5000"}}
 """
 
 
-def _script(*arguments: str | Path) -> str:
-    done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def _script(*arguments: str | Path, options: str = "") -> str:
+    environment = os.environ | ({"ENGINE_OPTS": options} if options else {})
+    done = subprocess.run(
+        [SCRIPT, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
+    )
     if done.returncode:
         needs.missing(f"{' '.join(str(a) for a in arguments)}: {done.stderr.strip()[-500:]}")
     return done.stdout.strip()
@@ -90,11 +93,12 @@ class Engine:
         plugin_dir: where it looks for volume plugins.
     """
 
-    def __init__(self, version: str, folder: Path) -> None:
+    def __init__(self, version: str, folder: Path, options: str = "") -> None:
+        """Start it, perhaps with further options of dockerd's."""
         self.version, self.folder, self.plugin_dir = version, folder, folder / "plugins"
         self.cli = client().docker  # before the start: fetching may be what fails
         self.plugins = client().plugins
-        self.socket = _script("start", version, folder)
+        self.socket = _script("start", version, folder, options=options)
         _script("busybox", folder)
         self._children: list[subprocess.Popen[bytes]] = []
         self._has_registry = False
