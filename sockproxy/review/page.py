@@ -152,10 +152,10 @@ def _calls(listed: list[Call]) -> str:
     for call in reversed(listed):
         verdict = verdict_of(call)
         cells = (markup(call.time[:19]), markup(call.user), markup(call.operation), markup(call.about()))
-        row = "".join(f"<td{' class=t' if index == 0 else ''}>{text}</td>" for index, text in enumerate(cells))
+        row = "".join(f"<td{' class=t' if index in (0, 2) else ''}>{text}</td>" for index, text in enumerate(cells))
         why = markup(call.why or call.result)
         lines.append(
-            f'<tr>{row}<td class="{verdict}">{verdict}</td><td>{why} <code>{markup(call.rid)}</code></td></tr>'
+            f'<tr>{row}<td class="t {verdict}">{verdict}</td><td>{why} <code>{markup(call.rid)}</code></td></tr>'
         )
     heads = "".join(f"<th>{word}</th>" for word in ("time", "user", "operation", "what", "verdict", "why, request"))
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -23,7 +23,7 @@ from sockproxy.review.finding import Finding
 MOST = 100  # findings; more of them say nothing new
 MOST_UNSEALED, LONGEST_UNSEALED = 10_000, 600.0  # records, seconds; the writer seals after 1000, or 60 seconds
 _ANCHOR = re.compile(r"\bseal seq=([0-9]{1,18}) h=([0-9a-f]{64}) key=([0-9a-f]{64}) next=([0-9a-f]{64})")
-_KEY = re.compile(r"sockproxy-audit.*\bkey=([0-9a-f]{64})")
+_KEY = re.compile(r"(?:^|sockproxy-audit.*\b)key=([0-9a-f]{64})", re.MULTILINE)  # journalctl -o cat tells no names
 _SPECIAL = re.compile(rb'"ev":"(?:seal|key|retention|gap)"')
 
 

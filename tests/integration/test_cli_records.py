@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import json
 import subprocess
@@ -14,12 +15,14 @@ import pytest
 from sockproxy.audit import chain
 from sockproxy.review.verify import verify
 from tests.support.cli import assert_done, assert_refused
+from tests.support.containers import API
 from tests.support.proxy import Proxy, eventually
+from tests.support.raw import Connection
 from tests.support.users import User, Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
-SECRET = "hush"
+SECRET = "hush7c1f"
 BUILD = "FROM busybox\nARG TOKEN\nRUN test -n $TOKEN\n"
 
 
@@ -172,3 +175,86 @@ def test_no_secret_is_on_the_record(proxy: Proxy, users: Users) -> None:
         )
     assert SECRET not in (proxy.log / "audit.jsonl").read_text()
     assert SECRET not in proxy.errors()
+
+
+def encoded(value: object) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+LOGIN = {"username": "kim", "password": SECRET, "identitytoken": SECRET, "serveraddress": "registry.invalid"}
+CREDENTIALS = {"X_Registry_Auth": encoded(LOGIN), "X_Registry_Config": encoded({"registry.invalid": LOGIN})}
+TASK = {"ContainerSpec": {"Image": "busybox", "Env": [f"A={SECRET}"], "Args": ["x", SECRET], "Labels": {"l": SECRET}}}
+URL = f"https%3A%2F%2Fkim%3A{SECRET}%40h.invalid%2Fx%3Ftoken%3D{SECRET}"
+BODY = {
+    "Image": "busybox",
+    "Cmd": ["sh", "-c", SECRET],
+    "Env": [f"A={SECRET}"],
+    "Labels": {"l": SECRET},
+    "Healthcheck": {"Test": ["CMD", "x", SECRET]},
+    "Entrypoint": ["x", SECRET],
+    "HostConfig": {
+        "LogConfig": {"Type": "syslog", "Config": {"tag": SECRET}},
+        "StorageOpt": {"x": SECRET},
+        "Annotations": {"a": SECRET},
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Target": "/x",
+                "VolumeOptions": {"Labels": {"l": SECRET}, "DriverConfig": {"Name": "local", "Options": {"o": SECRET}}},
+            }
+        ],
+    },
+}
+CORPUS: list[tuple[str, object]] = [  # what is asked, by who may and by who may not
+    ("/auth", LOGIN),
+    (f"/images/create?fromSrc={URL}&changes=ENV%20A%3D{SECRET}&message={SECRET}", None),
+    ("/images/create?fromImage=busybox&tag=1", None),
+    (f"/build?remote={URL}&labels=%7B%22l%22%3A%22{SECRET}%22%7D&buildargs=%7B%22A%22%3A%22{SECRET}%22%7D", None),
+    ("/images/registry.invalid/x/push?tag=1", None),
+    ("/containers/create?name=x", BODY),
+    ("/containers/create", {**BODY, "Unknown": SECRET}),
+    ("/containers/create", {**BODY, "HostConfig": {"Privileged": True}}),
+    ("/containers/x/exec", {"Cmd": ["x", SECRET], "Env": [f"A={SECRET}"], "AttachStdout": True}),
+    ("/containers/x/update", {"RestartPolicy": {"Name": "no"}, "Unknown": SECRET}),
+    (f"/commit?container=x&comment={SECRET}&author={SECRET}&changes=ENV%20A%3D{SECRET}", {"Env": [f"A={SECRET}"]}),
+    ("/volumes/create", {"Name": "v", "DriverOpts": {"password": SECRET}, "Labels": {"l": SECRET}}),
+    ("/networks/create", {"Name": "n", "Options": {"key": SECRET}, "Labels": {"l": SECRET}}),
+    ("/secrets/create", {"Name": "s", "Data": SECRET, "Labels": {"l": SECRET}, "Driver": {"Options": {"o": SECRET}}}),
+    ("/secrets/s/update?version=1", {"Name": "s", "Data": SECRET}),
+    ("/configs/create", {"Name": "c", "Data": SECRET}),
+    ("/swarm/init", {"ListenAddr": "x", "Spec": {"CAConfig": {"SigningCAKey": SECRET}}}),
+    ("/swarm/join", {"RemoteAddrs": ["x"], "JoinToken": SECRET}),
+    ("/swarm/unlock", {"UnlockKey": SECRET}),
+    ("/services/create", {"Name": "s", "TaskTemplate": TASK}),
+    ("/services/s/update?version=1", {"Name": "s", "TaskTemplate": TASK}),
+    ("/plugins/p/set", [f"A={SECRET}"]),
+    ("/plugins/pull?remote=x", [{"Name": "env", "Value": [SECRET]}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("commands", ["program", "all"])
+def test_no_secret_of_a_corpus_is_on_the_record(noted: Proxy, users: Users, commands: str) -> None:
+    """Whoever sends it, whatever becomes of it: done by the administrator, refused to others."""
+    policy = noted.config.read_text()
+    noted.reload(policy + f"audit: {{commands: {commands}}}\n")
+    try:
+        begin = len(noted.records())
+        for user in (users.root, users.alice, users.mallory):
+            for target, body in CORPUS:
+                if commands == "all" and body is not None and "Cmd" in str(body):
+                    body = json.loads(json.dumps(body).replace(f'"{SECRET}"]', f'"--password={SECRET}"]'))
+                with Connection(noted.listen, user) as connection:
+                    connection.call("POST", f"{API}{target}", body, X_Sockproxy_Login=SECRET, **CREDENTIALS)
+
+        def told() -> list[dict[str, object]]:
+            return [one for one in noted.records()[begin:] if one["ev"] in ("intent", "deny")]
+
+        eventually(lambda: len(told()) >= 3 * len(CORPUS), "records")
+        found = {str(one["req"]["path"]) for one in told()}  # type: ignore[index]
+        assert len(found) > len(CORPUS) // 2
+    finally:
+        noted.reload(policy)
+    record = (noted.log / "audit.jsonl").read_text()
+    for text in (SECRET, *CREDENTIALS.values(), base64.b64encode(SECRET.encode()).decode()):
+        assert text not in record
+        assert text not in noted.errors()

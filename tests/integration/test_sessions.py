@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sockproxy.audit.log import Log
+from sockproxy.audit.seal import Sealer
 from sockproxy.review.verify import verify
 from tests.support.cli import Running, Terminal, assert_done
 from tests.support.containers import API
@@ -158,6 +160,43 @@ def test_a_session_whose_recording_ends(recording: Proxy, users: Users, box: str
     rid, said = only(recording, begin)
     assert said["error"] == "this session is to be recorded, and can't be"
     assert "not whole" in audit(recording, "show", rid).stdout
+
+
+def test_pruned_files_take_their_recordings_along(recording: Proxy, users: Users, box: str) -> None:
+    """Closed files go, on the record; what is left is sound, and whoever deletes without saying so is found out."""
+    begin = len(recording.records())
+    assert_done(recording.docker(users.alice, "exec", box, "echo", "old"))
+    old, _ = only(recording, begin)
+    assert recording.stop() == 0
+    log, sealer = Log(str(recording.log)), Sealer(str(recording.log))
+    log.append([sealer.seal()])  # as the writer does after 64 MB, or a day
+    assert sealer.forget(log.seq, log.head)
+    name = log.rotate()
+    os.chown(log.path, *(getattr(os.stat(recording.log), key) for key in ("st_uid", "st_gid")))
+    os.chown(recording.log / "seal.key", *(getattr(os.stat(recording.log), key) for key in ("st_uid", "st_gid")))
+    log.close()
+    recording.restart()
+    begin = len(recording.records())
+    assert_done(recording.docker(users.alice, "exec", box, "echo", "new"))
+    new, _ = only(recording, begin)
+    dry = audit(recording, "prune", "--before", "0s", "--dry-run")
+    assert (dry.returncode, name in dry.stdout) == (0, True)
+    assert (recording.log / f"{name}.gz").exists() or (recording.log / name).exists()
+    eventually(lambda: (recording.log / f"{name}.gz").exists(), "compressed")
+    kept = (recording.log / f"{name}.gz").read_bytes()
+    identity = ["setpriv", f"--reuid={users.carol.uid}", f"--regid={users.carol.gid}", "--clear-groups"]
+    command = [sys.executable, "-m", "sockproxy", "audit", "prune", "--before", "0s", "--log-dir", str(recording.log)]
+    command += ["--runtime-dir", str(recording.runtime)]
+    assert subprocess.run([*identity, *command], capture_output=True, cwd="/").returncode == 2
+    assert (recording.log / f"{name}.gz").read_bytes() == kept
+    pruned = audit(recording, "prune", "--before", "0s")
+    assert (pruned.returncode, "on the record" in pruned.stdout) == (0, True)
+    assert not (recording.log / f"{name}.gz").exists()
+    assert [path.stem for path in (recording.log / "sessions").iterdir()] == [new]
+    assert old != new
+    proved = audit(recording, "verify")
+    assert (proved.returncode, "were deleted by `prune`" in proved.stdout) == (0, True), proved.stdout
+    assert "retention" in {one["ev"] for one in recording.records()}
 
 
 def test_a_disk_that_is_nearly_full_has_room_for_the_record_alone(engine28: Engine, users: Users, folder: Path) -> None:

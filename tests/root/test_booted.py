@@ -5,6 +5,7 @@ The tests go in order, on one machine: each begins where the one before it ended
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import threading
@@ -187,6 +188,32 @@ def test_no_connection_is_lost(machine: Booted, change: tuple[str, ...]) -> None
         thread.join(60)
     assert [result.split()[1:] for result in results] == [[], []], results
     assert states(machine) == ["active"] * 3
+
+
+def test_seals_in_the_journal_are_anchors(machine: Booted) -> None:
+    """The writer was started several times by now, and has sealed all that was before at each end."""
+    told = machine.must("sockproxy", "audit", "verify")
+    assert "anchored  nothing" in told
+    for form in ("cat", "short", "export"):
+        machine.must("sh", "-c", f"journalctl -t sockproxy-audit -o {form} >/root/anchors")
+        told = machine.must("sockproxy", "audit", "verify", "--anchors", "/root/anchors")
+        found = re.search(r"anchored  up to number ([0-9]+): ([0-9]+) of ([0-9]+) anchors match", told)
+        assert found, told
+        assert int(found[1]) > 0
+        assert found[2] == found[3] != "0"
+    machine.must("cp", "-r", "/var/log/sockproxy", "/root/cut")
+    machine.must("sed", "-i", '/"ev":"seal"/q', "/root/cut/audit.jsonl")
+    cut = machine.run("sockproxy", "audit", "verify", "--log-dir", "/root/cut")
+    assert cut.returncode == 0  # what nobody can tell without
+    cut = machine.run("sockproxy", "audit", "verify", "--log-dir", "/root/cut", "--anchors", "/root/anchors")
+    assert (cut.returncode, "TRUNCATED" in cut.stdout) == (1, True)
+
+
+def test_own_lines_are_told_by_a_unit_that_may_do_nothing_else(machine: Booted) -> None:
+    docker(machine, "alice", "run", "--rm", "--name", "alices-own", "busybox", "true")
+    eventually(lambda: "alices-own" in machine.run("sockproxy", "audit", "mine", user="alice").stdout, "own lines")
+    assert "alices-own" not in machine.run("sockproxy", "audit", "mine", user="bob").stdout
+    assert "Permission denied" in machine.run("sockproxy", "audit", "find", user="alice").stderr
 
 
 def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:

@@ -15,7 +15,7 @@ from sockproxy.audit.chain import START, Entry
 from sockproxy.audit.log import NAME, Log, encode
 from sockproxy.audit.seal import Sealer
 from sockproxy.review.commands import verify as verify_command
-from sockproxy.review.verify import Anchors, Verifier, verify
+from sockproxy.review.verify import Anchors, Verifier, read_anchors, verify
 
 Lines = list[bytes]
 COUNT, SEAL = 950, 100
@@ -119,6 +119,15 @@ def test_tampering_has_its_word(tmp_path: Path, written: tuple[Lines, Anchors], 
         assert min(int(finding.place.rpartition(":")[2]) for finding in found.findings) == place
     found = check(tmp_path, how(lines), anchors)
     assert sorted(finding.word for finding in found.findings) == sorted(anchored)
+
+
+@pytest.mark.parametrize("before", ["", "Nov 25 21:00:00 host sockproxy-audit[7]: "])
+def test_anchors_are_read_as_the_journal_prints_them(before: str) -> None:
+    one, two, h = "1" * 64, "2" * 64, "a" * 64
+    text = f"{before}key={one}\n{before}seal seq=7 h={h} key={one} next={two}\n{before}there is room again\n"
+    assert read_anchors(text) == Anchors({7: h.encode()}, frozenset((one, two)))
+    assert read_anchors(f"{before}key={one}") == Anchors({}, frozenset((one,)))
+    assert read_anchors(f"Nov 25 host somebody[7]: key={one}") == Anchors({}, frozenset())
 
 
 def test_one_removed_or_ten(tmp_path: Path, written: tuple[Lines, Anchors]) -> None:
