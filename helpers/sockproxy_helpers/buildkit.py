@@ -19,7 +19,7 @@ from .engine import bound
 from .errors import Malformed, Unavailable
 from .faults import FAULTS, fault
 from .ledger import Ledger
-from .loop import IN, RDHUP, Loop
+from .loop import IN, Loop
 from .policy import Decision, Policy
 from .record import Recorder
 from .rules import own_cgroup
@@ -102,7 +102,7 @@ class Mediated:
     async def _answer(self, channel: socket.socket, front: int, daemon: Daemon) -> None:
         try:
             while True:
-                events = await self._loop.wait({channel.fileno(): IN, front: RDHUP})
+                events = await self._loop.wait({channel.fileno(): IN, front: IN})
                 if front in events:
                     raise Gone("the front cancelled")
                 try:

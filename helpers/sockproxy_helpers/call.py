@@ -175,7 +175,7 @@ def adopt(fds: list[int]) -> socket.socket:
     if not fds:
         raise WireError("no client's socket")
     try:
-        client = socket.socket(fileno=fds[0])
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds[0])  # if it is: see `connection`
     except OSError as error:
         os.close(fds[0])
         raise WireError("not a socket") from error

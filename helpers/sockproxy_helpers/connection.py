@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import socket
 
+from . import peer
 from .errors import Refused
+
+_verified: dict[int, str] = {}  # by the socket's cookie, the listener's path
 
 
 def verify_client(sock: socket.socket, listen_path: str) -> None:
@@ -19,12 +22,18 @@ def verify_client(sock: socket.socket, listen_path: str) -> None:
     socketpair of root's making that the front binds to the same path in a mount namespace of its own: so the front is
     never given one, and Landlock keeps it from mounting and from making sockets in the file system (`confine`).
 
+    What was found holds for as long as there is the socket: neither kind nor own name of a connected one change, and a
+    name that its peer takes later makes it nobody else.
+
     Args:
         listen_path: the path that users connect to, as it was bound.
 
     Raises:
         Refused: it is something else.
     """
+    cookie = peer.cookie_of(sock)
+    if _verified.get(cookie) == listen_path:
+        return
     try:
         if _option(sock, socket.SO_DOMAIN) != socket.AF_UNIX:
             raise _refused("not an AF_UNIX socket")
@@ -40,6 +49,9 @@ def verify_client(sock: socket.socket, listen_path: str) -> None:
             raise _refused("not the accepting end, or a client with an address of its own")
     except OSError as error:  # getpeername of one that was never connected
         raise _refused(f"not a connected socket: {error.strerror}") from error
+    if len(_verified) >= peer.REMEMBERED:
+        del _verified[next(iter(_verified))]
+    _verified[cookie] = listen_path
 
 
 def _option(sock: socket.socket, option: int) -> int:

@@ -16,6 +16,7 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 _PART = r"[a-zA-Z0-9][a-zA-Z0-9_.:@-]*"  # never "", "." or "..": the engine answers those with a redirection
 REFERENCE = re.compile(rf"(?=.{{1,511}}\Z){_PART}(?:/{_PART})*")
 REFERENCE_TAGS = ("Image", "Distribution", "Plugin")
+WAITS = ("ContainerWait",)  # the only POST that changes nothing
 
 # RFC 3986 section 2.3 (unreserved), and what an image reference needs raw in a path: the engine decodes either.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -41,7 +42,7 @@ class Operation:
     @property
     def acts(self) -> bool:
         """Whether it changes something or opens a stream into a container: its intent is on the disk before it."""
-        return self.method not in ("GET", "HEAD") or self.response == "hijack"
+        return (self.method not in ("GET", "HEAD") and self.name not in WAITS) or self.response == "hijack"
 
     @property
     def variable(self) -> re.Pattern[str]:

@@ -114,10 +114,10 @@ class Helper:
 
     async def _message(self, channel: socket.socket, daemon: Daemon, uid: int) -> bool:
         """Take one message and answer it; tell whether there was one. What may be asked depends on who asks."""
+        await self.loop.wait({channel.fileno(): IN})
         try:
             message, fds = wire.receive(channel)
         except BlockingIOError:
-            await self.loop.wait({channel.fileno(): IN})
             return True
         if not message:
             return False

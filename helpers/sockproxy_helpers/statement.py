@@ -67,12 +67,11 @@ class Statement:
     def asked(self, body: object) -> None:
         """Take the body as the client sent it."""
         self._body = body
-        shown = self._redaction.show("", body)
-        if len(json.dumps(shown)) > LARGEST:
-            shown = {"…": "too much to be told"}
         req = self.said["req"]
         assert isinstance(req, dict)
-        req["body"] = shown
+        req["body"] = shown = self._redaction.show("", body)
+        if body is not None and len(json.dumps(shown)) > LARGEST:
+            req["body"] = {"…": "too much to be told"}
 
     def sends(self, query: list[tuple[str, str]], body: object) -> None:
         """Take what is sent to the daemon."""

@@ -97,7 +97,7 @@ class Transfer:
         want = wanted(flows + upload)
         for fd, mask in more.items():
             want[fd] = want.get(fd, 0) | mask
-        want[channel] = RDHUP
+        want[channel] = IN  # its end, or a message that has no place here; as between calls: epoll need not be told
         want[client] = want.get(client, 0) | (0 if self._half_closed else RDHUP)
         events = await self._loop.wait(want)
         if channel in events:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from .loop import HUP, RDHUP, Loop
+from .loop import HUP, IN, Loop
 from .relay import Broken, Flow, step, wanted
 
 
@@ -27,7 +27,7 @@ async def pump(loop: Loop, channel: int, up: Flow, down: Flow) -> None:
         # An end that is still read tells its close by itself; watched for HUP too, it would never let the loop rest
         # while the other end is slow.
         ended = {flow.source.fileno(): 0 for flow in (up, down) if flow.done}
-        events = await loop.wait(ended | wanted([up, down]) | {channel: RDHUP})
+        events = await loop.wait(ended | wanted([up, down]) | {channel: IN})
         if channel in events:
             raise Gone("the front cancelled")
         before = up.done, down.done

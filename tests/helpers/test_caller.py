@@ -71,6 +71,20 @@ def test_a_connection_accepted_from_our_listener_is_a_clients(net: Net) -> None:
         connection.verify_client(passed, net.path)
 
 
+def test_what_was_verified_is_no_word_for_another_socket_or_listener(net: Net) -> None:
+    listener = net.listen(net.path)
+    _, accepted = net.connect(listener)
+    connection.verify_client(accepted, net.path)
+    with pytest.raises(Refused, match="not accepted from our listener"):
+        connection.verify_client(accepted, net.path + "x")
+    stranger, _ = net.pair()
+    fd = accepted.fileno()
+    accepted.close()
+    os.dup2(stranger.fileno(), fd)  # the same number, which is what a helper sees again and again
+    with socket.socket(fileno=fd) as passed, pytest.raises(Refused, match="not accepted from our listener"):
+        connection.verify_client(passed, net.path)
+
+
 def test_it_stays_one_when_the_client_has_left(net: Net) -> None:
     client, accepted = net.connect(net.listen(net.path))
     client.close()

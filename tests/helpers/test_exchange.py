@@ -740,16 +740,16 @@ def test_client_that_leaves_while_the_daemon_floods(chain):
     assert isinstance(chain.end, Gone)
 
 
-def test_second_message_of_the_front_is_not_read_during_a_call(chain):
+def test_second_message_of_the_front_during_a_call_cancels_that(chain):
     async def daemon() -> None:
         peer = await chain.listener.accept()
         await peer.request()
         wire.send(chain.front, wire.pack({"op": "x"}), [])
-        await chain.loop.wait({}, 0.002)
-        await peer.send(OK + length(0) + b"\r\n")
+        assert await peer.rest() == b""
 
     chain.run(chain.call(**INSPECT), daemon())
-    assert chain.answer.startswith(OK)
+    assert isinstance(chain.end, Gone)
+    assert chain.daemon.sock is None
     assert wire.unpack(wire.receive(chain.channel)[0])[0] == {"op": "x"}
 
 

@@ -229,3 +229,9 @@ def test_versions_outside_are_refused_in_the_daemons_words() -> None:
 def test_options_is_the_same_everywhere(path: bytes) -> None:
     match = route("OPTIONS", path)
     assert (match.operation.name, match.version, match.variables) == ("SystemOptions", "", {})
+
+
+def test_what_acts_is_all_but_reads_and_the_wait_for_a_container():
+    still = {row.name for row in ROWS if not row.acts}
+    assert {row.name for row in ROWS if row.method in ("GET", "HEAD") and row.response != "hijack"} < still
+    assert {row.name for row in ROWS if row.method not in ("GET", "HEAD") and row.name in still} == {"ContainerWait"}
