@@ -1,4 +1,4 @@
-"""Take over what whoever started this process prepared for it: sockets by name, and a place to say that it is ready.
+"""Take over what whoever started this process prepared for it: sockets by name.
 
 The same under systemd and under `sockproxy up`. Standard library only: the audit writer uses it, too.
 """
@@ -31,11 +31,3 @@ def sockets() -> dict[str, socket.socket]:
         os.set_inheritable(fd, False)
         found[name] = socket.socket(fileno=fd)
     return found
-
-
-def notify(state: str) -> None:
-    """Tell who started us how it goes, "READY=1" (sd_notify(3)); nobody may be listening."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

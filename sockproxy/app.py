@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import trio
 
-from sockproxy.activation import notify, sockets
+from sockproxy.activation import sockets
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers
-from sockproxy.server import listen
+from sockproxy.server import listen, overseer
 from sockproxy.server.session import Services
 from sockproxy_helpers.confine import confine
 from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.notify import Watchdog, notify
 from sockproxy_helpers.policy import Policy
 
 
@@ -31,8 +33,9 @@ def load_policy() -> Policy:
 async def run() -> None:
     """Serve until SIGTERM; SIGHUP loads the policy again."""
     runtime = os.environ["SOCKPROXY_RUNTIME"]
-    listener = sockets()["docker"]
-    listener.setblocking(False)
+    listeners = sockets()
+    for listener in listeners.values():
+        listener.setblocking(False)
     services = Services(load_policy(), Helpers(runtime), Recorder(runtime))
     if not confine():
         print("sockproxy front: this kernel has no Landlock: the front is not confined", file=sys.stderr)
@@ -41,24 +44,24 @@ async def run() -> None:
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_obey, signals, services, stop)
             nursery.start_soon(_say_alive)
+            nursery.start_soon(overseer.serve, listeners["status"], services, os.environ["SOCKPROXY_LISTEN"])
             notify("READY=1")
-            await listen.serve(listener, services, stop)
+            await listen.serve(listeners["docker"], services, stop)
         nursery.cancel_scope.cancel()
 
 
 async def _say_alive() -> None:
-    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
-    while pause:
-        await trio.sleep(pause)
-        notify("WATCHDOG=1")
+    watchdog = Watchdog()
+    while watchdog.pause:
+        await trio.sleep(watchdog.pause)
+        watchdog.alive()
 
 
 async def _obey(signals: object, services: Services, stop: trio.Event) -> None:
     async for number in signals:  # type: ignore[attr-defined]
         if number == signal.SIGHUP:
             try:
-                services.policy = load_policy()
+                services.policy, services.meter.loaded = load_policy(), time.time()
             except (Refused, OSError) as error:
                 print(f"sockproxy front: the old policy stays: {error}", file=sys.stderr)
         else:

@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--yes", action="store_true", help="do not ask")
         command.set_defaults(run=run)
 
+    status = commands.add_parser("status", help="who is connected, what is under way, what was refused last")
+    status.add_argument("--runtime-dir", metavar="PATH", default=_defaults()["runtime_dir"], help="(%(default)s)")
+    status.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
+    status.set_defaults(run=_status)
+
     doctor = commands.add_parser("doctor", help="find ways around sockproxy, and what is missing on this machine")
     _add_settings(doctor)
     doctor.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
@@ -96,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
-    known = {**_PATHS, **paths.installed()}
+    known = _defaults()
     for name in _PATHS:
         help_ = {
             "docker_socket": "the daemon's socket ",
@@ -106,6 +111,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", metavar="PATH", default=known[name], help=f"{help_}(%(default)s)"
         )
+
+
+def _defaults() -> dict[str, str]:
+    """Give the paths that sockproxy was installed with."""
+    return {**_PATHS, **paths.installed()}
 
 
 def _add_login(commands: Any) -> None:
@@ -167,6 +177,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from sockproxy import doctor
 
     return doctor.main(options)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from sockproxy import status
+
+    return status.main(options)
 
 
 def _check(options: argparse.Namespace) -> int:

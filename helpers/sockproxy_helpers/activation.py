@@ -1,4 +1,4 @@
-"""Be a process that somebody else starts: sockets come in, readiness is told, signals are events."""
+"""Be a process that somebody else starts: sockets come in, signals are events, that it lives is told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 
 from .loop import Loop
+from .notify import Watchdog
 
 
 def descriptor(name: str) -> int:
@@ -26,14 +27,6 @@ def listener(name: str) -> socket.socket:
     return sock
 
 
-def notify(state: str) -> None:
-    """Tell who started us (sd_notify(3))."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
-
-
 def catch_signals() -> tuple[socket.socket, socket.socket]:
     """Have the numbers of signals written to the second socket of a pair; readable at the first."""
     ours, wakeup = socket.socketpair()
@@ -46,8 +39,8 @@ def catch_signals() -> tuple[socket.socket, socket.socket]:
 
 
 async def say_alive(loop: Loop) -> None:
-    """Tell who started us, as often as it wants to hear it, that the loop goes round (sd_watchdog_enabled(3))."""
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
-    while pause:
-        await loop.wait({}, pause)
-        notify("WATCHDOG=1")
+    """Tell who started us that the loop goes round."""
+    watchdog = Watchdog()
+    while watchdog.pause:
+        await loop.wait({}, watchdog.pause)
+        watchdog.alive()

@@ -23,6 +23,7 @@ import sys
 
 from . import activation, kernel, seccomp, wire
 from .caller import PEERCRED
+from .notify import Watchdog, notify
 
 RESOLVER = "sockproxy-binds"
 STAGE = re.compile(r"sockproxy-[0-9]{1,10}-[0-9a-f]{32}\.[0-9a-f]{1,64}\.[0-9a-f]{8}")
@@ -34,15 +35,15 @@ def main() -> None:
     """Serve until SIGTERM; what was attached ends with us: containers have their own copies."""
     attacher = Attacher(os.environ["SOCKPROXY_STAGES"], pwd.getpwnam(RESOLVER).pw_uid)
     listener = socket.socket(fileno=activation.descriptor("attacher"))
-    listener.setblocking(True)
+    watchdog = Watchdog()  # before the filter: it needs a socket
     signal.signal(signal.SIGTERM, _end)
-    activation.notify("READY=1")
+    notify("READY=1")
     if not seccomp.allow_only("attacher"):
         print("sockproxy attacher: no system call filter for this architecture", file=sys.stderr)
     attacher.detach_all()  # of a life before this one
     try:
         while True:
-            attacher.serve(listener.accept()[0])
+            attacher.serve(watchdog.accept(listener))
     finally:
         attacher.detach_all()
 

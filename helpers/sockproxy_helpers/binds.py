@@ -22,6 +22,7 @@ from . import activation, kernel, seccomp
 from .confine import MAKE_FOLDERS, WRITE, confine
 from .errors import Refused
 from .loop import IN, Loop, Wait, Want
+from .notify import notify
 from .resolver import Resolver
 
 _ACCEPT_PAUSE = 0.05
@@ -44,7 +45,7 @@ def main() -> None:
     loop.spawn(_accept(loop, checks, resolver.serve_check))
     loop.spawn(_obey(loop, resolver, activation.catch_signals()))
     loop.spawn(activation.say_alive(loop))
-    activation.notify("READY=1")
+    notify("READY=1")
     loop.run()
 
 

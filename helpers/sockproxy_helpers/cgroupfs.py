@@ -45,14 +45,13 @@ class Cgroups:
         self.folders = tuple(f"{one.mount}/{name}" for one in hierarchies)
 
     def make(self) -> None:
-        """Make the folders; of version 2 also hand the controllers down to them. The root's folder is closed to all
-        without CAP_DAC_OVERRIDE.
+        """Make the folders; of version 2 also hand the controllers down to them.
 
         Raises:
             OSError: the cgroup file system is not ours to change.
         """
         for hierarchy, folder in zip(self._hierarchies, self.folders, strict=True):
-            _make(folder)
+            _make_at_top(hierarchy.mount, folder)
             for place in (hierarchy.mount, folder) if self.version == 2 else ():
                 _write(f"{place}/cgroup.subtree_control", " ".join(f"+{one}" for one in CONTROLLERS))
 
@@ -150,6 +149,22 @@ def _make(folder: str) -> None:
         os.mkdir(folder, 0o755)
     except FileExistsError:
         pass
+
+
+def _make_at_top(mount: str, folder: str) -> None:
+    """Make a folder at the top of a hierarchy, whose mode (0555) stops even its owner without CAP_DAC_OVERRIDE.
+
+    An owner may change that mode: so it does, for this moment, and no process needs the capability.
+    """
+    try:
+        _make(folder)
+    except PermissionError:
+        mode = os.stat(mount).st_mode & 0o7777
+        os.chmod(mount, mode | 0o200)
+        try:
+            _make(folder)
+        finally:
+            os.chmod(mount, mode)
 
 
 def _write_limit(path: str, text: str) -> None:

@@ -13,6 +13,7 @@ from .confine import confine
 from .daemon import Daemon
 from .errors import Refused
 from .loop import IN, Loop
+from .notify import notify
 from .serve import Helper
 from .sweep import Sweeper
 
@@ -36,7 +37,7 @@ def main(scope: str) -> None:
     loop.spawn(activation.say_alive(loop))
     if binds:
         loop.spawn(Sweeper(loop, dict(os.environ)).run())
-    activation.notify("READY=1")
+    notify("READY=1")
     loop.run()
     helper.recorder.flush()
 

@@ -28,6 +28,7 @@ from sockproxy.audit.keeper import ON_FULL, Keeper, Slot, pack_all
 from sockproxy.audit.log import Log, LogError
 from sockproxy.audit.recordings import Recordings
 from sockproxy.audit.seal import Sealer
+from sockproxy_helpers.notify import Watchdog, notify
 
 LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
 BURST = 64  # records taken from one connection at a time, so that none waits for a busy one
@@ -95,9 +96,10 @@ class Writer:
         What is read is the numbers of signals: SIGHUP has the policy read again.
         """
         self._epoll.register(stop, _IN)
-        stopping = False
+        stopping, watchdog = False, Watchdog()
         while not stopping:
-            if stop.fileno() in self._turn(self._keeper.tick()):
+            watchdog.alive()
+            if stop.fileno() in self._turn(min(self._keeper.tick(), watchdog.pause or math.inf)):
                 stopping = any(number != signal.SIGHUP for number in stop.recv(64))
                 if not stopping:
                     self._keeper.on_full = on_full()
@@ -263,7 +265,7 @@ def main() -> None:
     passed = activation.sockets()
     allowed = frozenset((0, pwd.getpwnam(FRONT).pw_uid))
     writer = Writer(passed["audit"], keeper, allowed, passed["readers"], Recordings(folder))
-    activation.notify("READY=1")
+    notify("READY=1")
     writer.run(stop)
 
 

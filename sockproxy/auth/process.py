@@ -17,13 +17,14 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from sockproxy.activation import notify, sockets
+from sockproxy.activation import sockets
 from sockproxy.auth import accounts
 from sockproxy.auth.desk import Desk, Reply
 from sockproxy.auth.tokens import Tokens
 from sockproxy_helpers import assertion, peer, wire
 from sockproxy_helpers.confine import confine
 from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.notify import Watchdog, notify
 from sockproxy_helpers.policy import Policy
 
 FRONT = "sockproxy"
@@ -111,9 +112,17 @@ async def run() -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGHUP, signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(serve, listener, desk)
+            nursery.start_soon(_say_alive)
             notify("READY=1")
             await _obey(signals, desk)
         nursery.cancel_scope.cancel()
+
+
+async def _say_alive() -> None:
+    watchdog = Watchdog()
+    while watchdog.pause:
+        await trio.sleep(watchdog.pause)
+        watchdog.alive()
 
 
 async def _obey(signals: AsyncIterator[int], desk: Desk) -> None:

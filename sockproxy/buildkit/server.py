@@ -17,7 +17,7 @@ import sys
 
 import trio
 
-from sockproxy.activation import notify, sockets
+from sockproxy.activation import sockets
 from sockproxy.buildkit import methods
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.mediate import Mediation
@@ -25,6 +25,7 @@ from sockproxy.buildkit.request import Facts
 from sockproxy.buildkit.schema import Schema
 from sockproxy_helpers import wire
 from sockproxy_helpers.confine import confine
+from sockproxy_helpers.notify import Watchdog, notify
 
 MEMORY = 2 << 30  # address space of one connection's process
 FILES = 32
@@ -40,9 +41,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us passes it on as SIGTERM
     gc.collect()
     gc.freeze()  # what is shared with the forked ones is not looked through, and so stays shared
+    watchdog = Watchdog()
     notify("READY=1")
     while True:
-        channel, _ = listener.accept()
+        channel = watchdog.accept(listener)
         pid = os.fork()
         if pid == 0:
             listener.close()

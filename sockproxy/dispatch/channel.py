@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from sockproxy.errors import HelperGone
+from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError, Unacceptable
 from sockproxy_helpers import wire
 
 IDLE = 64  # channels kept for each helper; each holds a daemon connection there
@@ -31,6 +31,17 @@ class Reply(NamedTuple):
     header: dict[str, object]
     payload: bytes
     sent: bool
+
+    def problem(self) -> CallError:
+        """Turn a helper's refusal into the error of the same status."""
+        status, message = self.header.get("error"), str(self.header.get("message"))
+        if status == Denied.status:
+            return Denied(message, str(self.header.get("at", "")))
+        if status == AuditGone.status:
+            return AuditGone(message)
+        if status == Unacceptable.status:
+            return Unacceptable(message)
+        return RequestError(message, 404) if status == 404 else HelperGone(message)
 
 
 class Helpers:

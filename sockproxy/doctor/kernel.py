@@ -24,8 +24,13 @@ UNMAPPABLE = ("overlay", "fuse*", "proc", "sysfs", "cgroup*", "nfs*", "cifs", "s
 
 def landlock(machine: Machine) -> Iterator[Finding]:
     """See that processes can give up writing, programs and TCP."""
-    abi, _ = machine.system_call(LANDLOCK_CREATE_RULESET, None, 0, _TELL_ABI)
-    if abi < 1:
+    abi, error = machine.system_call(LANDLOCK_CREATE_RULESET, None, 0, _TELL_ABI)
+    if abi < 1 and error not in (errno.ENOSYS, errno.EOPNOTSUPP):
+        yield Finding(
+            f"Landlock is refused here ({os.strerror(error)}): sockproxy will not start",
+            "let this container, or unit, make the three system calls of Landlock (landlock_*)",
+        )
+    elif abi < 1:
         yield Finding(
             "this kernel has no Landlock: a helper that is broken into could write as root",
             "use a kernel from 5.13 on, and see that lsm= on its command line, if there, names landlock",

@@ -18,12 +18,13 @@ import signal
 import socket
 import sys
 
-from sockproxy.activation import notify, sockets
+from sockproxy.activation import sockets
 from sockproxy.audit.chain import encode
 from sockproxy.review.reading import note
 from sockproxy.review.search import calls, contents
 from sockproxy_helpers import peer
 from sockproxy_helpers.confine import confine
+from sockproxy_helpers.notify import Watchdog, notify
 
 MOST = 8  # connections at a time, one of each person's
 PATIENCE = 10.0  # seconds for a client to ask, and to take what it is told
@@ -42,9 +43,10 @@ def main() -> None:
     if not confine():
         print("sockproxy own lines: this kernel has no Landlock: the process is not confined", file=sys.stderr)
     busy: dict[int, int] = {}  # process: uid
+    watchdog = Watchdog()
     notify("READY=1")
     while True:
-        sock, _ = listener.accept()
+        sock = watchdog.accept(listener)
         _reap(busy)
         with sock:
             sock.settimeout(PATIENCE)

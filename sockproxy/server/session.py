@@ -12,13 +12,14 @@ import trio
 from sockproxy.api import payload, route
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers, Reply
-from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, LoginFailed, RequestError, Unacceptable
+from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, LoginFailed, RequestError
 from sockproxy.http import answer, body
 from sockproxy.http import head as http_head
 from sockproxy.http.head import Head
 from sockproxy.server import login
 from sockproxy.server.client import Client
 from sockproxy.server.login import Vouched
+from sockproxy.server.meter import Meter, Visit
 from sockproxy_helpers import caller, peer
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.operations import Operation
@@ -75,7 +76,7 @@ class Services:
 
     def __init__(self, policy: Policy, helpers: Helpers, recorder: Recorder) -> None:
         self.policy, self.helpers, self.recorder = policy, helpers, recorder
-        self.memo = Memo()
+        self.memo, self.meter = Memo(), Meter()
         self.draining = False
         self.idle: set[trio.CancelScope] = set()
 
@@ -102,19 +103,22 @@ class Session:
         self._head: Head | None = None
         self._unread = False  # the client may still be sending this request's body
         self._vouched: Vouched | None = None
+        self._visit = Visit()
 
     async def run(self) -> None:
         """Serve until either side has had enough."""
         try:
-            while await self._request() and not self._services.draining:
-                pass
-            await self._client.linger()
+            with self._services.meter.visit() as self._visit:
+                while await self._request() and not self._services.draining:
+                    pass
+                await self._client.linger()
         except OSError:
             pass  # the client is gone: nobody is left to tell
 
     async def _request(self) -> bool:
         """Serve one request; tell whether the connection can carry another."""
         self._request_id, self._head, self._unread = secrets.token_hex(8), None, True
+        self._visit.asked = ""
         try:
             untrusted_head = await self._await_head()
             if not untrusted_head:
@@ -151,7 +155,8 @@ class Session:
         self._head, self._unread = request.head, request.head.body != "none"
         if request.operation.name not in PUBLIC:  # those are asked by clients that would not understand a refusal
             await self._identify(request.head)
-        who = self._caller()
+        who = self._visit.who = self._caller()
+        self._visit.asked = request.operation.name
         decision = self._services.policy.decide(who, request.operation.name)
         if not decision.allowed and who.trouble != caller.IN_CONTAINER:  # the helpers find out whose container it is
             if decision.role and request.operation.name in UNSEEN:
@@ -161,6 +166,7 @@ class Session:
 
     def _read_anew(self, untrusted_head: bytes) -> Request | None:
         head = self._head = http_head.parse(untrusted_head)
+        self._visit.asked = f"{head.method} {head.untrusted_path[:PATH_LIMIT].decode('latin-1')}"
         self._unread = head.body != "none"
         if head.untrusted_path == login.TOKENS:
             return None
@@ -216,7 +222,8 @@ class Session:
             "upgrade": head.upgrade or "",
             "assertion": self._vouched.assertion if self._vouched and operation.name not in PUBLIC else "",
         }
-        return await self._services.helpers.call(operation.scope, call, content + early, self._client.sock)
+        with self._services.meter.call(self._visit, operation, list(request.variables.values())):
+            return await self._services.helpers.call(operation.scope, call, content + early, self._client.sock)
 
     async def _reply(self, reply: Reply) -> bool:
         """Act on a helper's last word."""
@@ -230,8 +237,7 @@ class Session:
             return header["keep"] is True and self._keep()
         if "gone" in header or reply.sent:
             return False
-        problem = _problem(header.get("error"), str(header.get("message")), str(header.get("at", "")))
-        return await self._answer(problem)
+        return await self._answer(reply.problem())
 
     async def _refuse(self, problem: CallError) -> bool:
         """Record a refusal of the front's own, then answer."""
@@ -252,6 +258,7 @@ class Session:
         return await self._answer(problem)
 
     async def _answer(self, problem: CallError) -> bool:
+        self._services.meter.refuse(self._visit, self._caller(), problem, self._request_id)
         head_only = self._head is not None and self._head.method == "HEAD"
         close = self._unread or not self._keep()
         await self._client.send(answer.refuse(problem, self._request_id, close, head_only=head_only))
@@ -284,14 +291,3 @@ class Session:
         await self._services.recorder.record({"ev": "auth", "rid": self._request_id, "who": who, "login": done})
         await self._client.send(text)
         return self._keep()
-
-
-def _problem(status: object, message: str, at: str) -> CallError:
-    """Turn a helper's refusal into the error of the same status."""
-    if status == Denied.status:
-        return Denied(message, at)
-    if status == AuditGone.status:
-        return AuditGone(message)
-    if status == Unacceptable.status:
-        return Unacceptable(message)
-    return RequestError(message, 404) if status == 404 else HelperGone(message)

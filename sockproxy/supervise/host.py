@@ -24,7 +24,6 @@ from sockproxy_helpers import cgroupfs
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 _CAPABILITIES = {"setgid": 6, "setuid": 7, "sys_admin": 21, "setfcap": 31}  # linux/capability.h
-PAM = "/etc/pam.d"
 HIGH = 100  # descriptors to pass on are above those that they get in the process (3, 4, …)
 LONGEST = 107  # bytes of a socket's path (unix(7))
 
@@ -55,17 +54,32 @@ def account(name: str) -> pwd.struct_passwd:
     return found
 
 
+def group(name: str) -> None:
+    """Have a system group, made when it isn't there.
+
+    Raises:
+        UpError: it can't be made.
+    """
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        _make("group", "groupadd", "--system", name)
+
+
 def _useradd(name: str) -> None:
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-    command += ["--shell", "/usr/sbin/nologin", name]
-    say(f"making the system user {name}")
+    home = ("--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
+    _make("user", "useradd", "--system", "--user-group", *home, name)
+
+
+def _make(what: str, *command: str) -> None:
+    say(f"making the system {what} {command[-1]}")
     path = "/usr/sbin:/usr/bin:/sbin:/bin"
     try:
         done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True)  # noqa: S603 (constants)
     except OSError as error:
-        raise UpError(f"cannot make the system user {name}: useradd: {error.strerror}") from error
-    if done.returncode not in (0, 9):  # 9: it has been made in the meantime (useradd(8))
-        raise UpError(f"cannot make the system user {name}: {done.stderr.strip()}")
+        raise UpError(f"cannot make the system {what} {command[-1]}: {command[0]}: {error.strerror}") from error
+    if done.returncode not in (0, 9):  # 9: it has been made in the meantime (useradd(8), groupadd(8))
+        raise UpError(f"cannot make the system {what} {command[-1]}: {done.stderr.strip()}")
 
 
 def _gid(name: str) -> int:
@@ -115,35 +129,6 @@ def assertion_key(path: str, group: str) -> None:
         os.fchmod(fd, 0o440)
         file.write(os.urandom(32))
     os.replace(draft, path)
-
-
-def pam_services(folder: str) -> None:
-    """Install the files of our PAM services where there are none yet; what an administrator changed stays.
-
-    Args:
-        folder: where ours come from.
-
-    Raises:
-        UpError: they can't be installed. Without them PAM would take /etc/pam.d/other, which may let everybody in.
-    """
-    for name in sorted(os.listdir(folder)):
-        target = os.path.join(PAM, name)
-        if os.path.exists(target):
-            continue
-        try:
-            with open(os.path.join(folder, name), "rb") as file:
-                text = file.read()
-            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            with open(fd, "wb") as file:
-                file.write(text)
-        except FileExistsError:
-            continue  # another sockproxy is starting
-        except OSError as error:
-            raise UpError(
-                f"cannot install {target}: {error.strerror} (copy it from {folder}, or leave accounts unchecked with"
-                " `auth: {accounts: none}` in the policy file)"
-            ) from error
-        say(f"installed {target}")
 
 
 def _folder(path: str, mode: int, user: str, group: str) -> None:

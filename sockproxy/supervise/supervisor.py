@@ -16,10 +16,10 @@ from sockproxy import paths
 from sockproxy.audit.client import Recorder
 from sockproxy.errors import AuditGone, ConfigError
 from sockproxy.policy.compile import compile_file, dump
-from sockproxy.supervise import host
+from sockproxy.supervise import host, pam
 from sockproxy.supervise.child import Child, take_rights
 from sockproxy.supervise.host import Listener, UpError, say
-from sockproxy.supervise.table import AUTH, GRACE, Row, Settings, accounts, table
+from sockproxy.supervise.table import AUTH, GRACE, Row, Settings, accounts, groups, table
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -58,7 +58,7 @@ def _prepare(settings: Settings, rows: tuple[Row, ...]) -> Supervisor:
     policy = publish(settings)
     host.assertion_key(settings.assertion_key, AUTH)
     if policy.auth["accounts"] != "none":
-        host.pam_services(os.path.join(paths.config_dir(), "pam.d"))
+        pam.install(os.path.join(paths.config_dir(), "pam.d"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited: each call holds several descriptors
     if not os.path.exists(settings.docker_socket):
@@ -74,6 +74,8 @@ def ready_host(settings: Settings, rows: tuple[Row, ...]) -> None:
     """
     for name in accounts(rows):
         host.account(name)
+    for name in groups(rows):
+        host.group(name)
     for row in rows:
         host.readable(row, take_rights(row))
     host.folders(settings)

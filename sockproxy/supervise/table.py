@@ -17,6 +17,7 @@ AUDIT = "sockproxy-audit"
 AUTH = "sockproxy-auth"
 BUILD = "sockproxy-build"
 READER = "sockproxy-reader"
+STATUS = "sockproxy-status"  # a group: who may see how it does
 BINDS, ATTACH = "sockproxy-binds", "sockproxy-attach"
 STATE_DIR, PLUGIN_DIR = "/var/lib/sockproxy", "/run/docker/plugins"
 FAILLOCK = "/var/lib/sockproxy/faillock"  # as config/pam.d/sockproxy has it
@@ -141,14 +142,15 @@ def table(settings: Settings) -> tuple[Row, ...]:
     helper = (bare_python, "-I", "-S", "-B", paths.helpers_dir())
     readers = Endpoint(f"{settings.runtime_dir}/audit-readers.sock", socket.SOCK_SEQPACKET, AUDIT, 0o660)
     log = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_POLICY": settings.policy}
-    rows = [Row(0, "audit-writer", AUDIT, (), writer, {"audit": audit, "readers": readers}, log, True, -500)]
+    listens = {"audit": audit, "readers": readers}
+    rows = [Row(0, "audit-writer", AUDIT, (), writer, listens, log, True, -500, WATCHDOG)]
     lines = Endpoint(f"{settings.runtime_dir}/own-lines.sock", socket.SOCK_STREAM, "root", 0o666)
     place = {"SOCKPROXY_LOG_DIR": settings.log_dir, "SOCKPROXY_RUNTIME": settings.runtime_dir}
     reader = (python, "-I", "-m", "sockproxy.review.own")
-    rows.append(Row(1, "own-lines", READER, (AUDIT,), reader, {"own": lines}, place, False, 0))
+    rows.append(Row(1, "own-lines", READER, (AUDIT,), reader, {"own": lines}, place, False, 0, WATCHDOG))
     build = Endpoint(f"{settings.runtime_dir}/build/build.sock", socket.SOCK_SEQPACKET, "root", 0o600)
     mediator = (python, "-I", "-m", "sockproxy.buildkit")
-    rows.append(Row(1, "build-mediator", BUILD, (), mediator, {"build": build}, {}, False, 0))
+    rows.append(Row(1, "build-mediator", BUILD, (), mediator, {"build": build}, {}, False, 0, WATCHDOG))
     rows += _binds(settings, helper)
     binds = {
         "SOCKPROXY_BINDS": settings.binds,
@@ -158,7 +160,8 @@ def table(settings: Settings) -> tuple[Row, ...]:
     auth = Endpoint(f"{settings.runtime_dir}/auth/auth.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
     pam = {"SOCKPROXY_STATE": settings.state_of("auth"), "SOCKPROXY_FAILLOCK": FAILLOCK}
     checker = (python, "-I", "-m", "sockproxy.auth.process")
-    rows.append(Row(1, "auth", AUTH, ("shadow",), checker, {"auth": auth}, {**policy, **key, **pam}, True, -500))
+    asked = {**policy, **key, **pam}
+    rows.append(Row(1, "auth", AUTH, ("shadow",), checker, {"auth": auth}, asked, True, -500, WATCHDOG))
     for scope in SCOPES:
         calls = Endpoint(f"{settings.runtime_dir}/helpers/{scope}.sock", socket.SOCK_SEQPACKET, FRONT, 0o660)
         own = {"SOCKPROXY_DOCKER_SOCKET": settings.docker_socket, "SOCKPROXY_STATE": settings.state_of(scope)}
@@ -169,8 +172,14 @@ def table(settings: Settings) -> tuple[Row, ...]:
                 2, f"{scope}-helper", "root", (), (*helper, scope), {"helper": calls}, environment, True, -500, WATCHDOG
             )
         )
-    rows.append(Row(3, "front", FRONT, (), front, {"docker": docker}, policy, True, 0, WATCHDOG))
+    status = Endpoint(status_socket(settings.runtime_dir), socket.SOCK_STREAM, STATUS, 0o660)
+    rows.append(Row(3, "front", FRONT, (), front, {"docker": docker, "status": status}, policy, True, 0, WATCHDOG))
     return tuple(rows)
+
+
+def status_socket(runtime_dir: str) -> str:
+    """Give the path at which the front answers who looks after it."""
+    return f"{runtime_dir}/status.sock"
 
 
 def _checks(settings: Settings) -> Endpoint:
@@ -202,7 +211,7 @@ def _binds(settings: Settings, helper: tuple[str, ...]) -> list[Row]:
             stages,
             False,
             -500,
-            0,
+            WATCHDOG,
             ("sys_admin",),
         ),
         Row(1, "binds", BINDS, (), (*helper, "binds"), sockets, known, True, -500, WATCHDOG, abilities),
@@ -212,6 +221,11 @@ def _binds(settings: Settings, helper: tuple[str, ...]) -> list[Row]:
 def accounts(rows: tuple[Row, ...]) -> list[str]:
     """Name the system users that the processes need; each has a primary group of the same name."""
     return sorted({row.user for row in rows} - {"root"})
+
+
+def groups(rows: tuple[Row, ...]) -> list[str]:
+    """Name the groups that they need beside those of the users."""
+    return sorted({endpoint.group for row in rows for endpoint in row.sockets.values()} - {"root", *accounts(rows)})
 
 
 def folders(settings: Settings) -> tuple[Folder, ...]:

@@ -17,15 +17,15 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from sockproxy import paths
-from sockproxy.supervise.table import GRACE, Endpoint, Row, Settings, accounts, folders, table
+from sockproxy.supervise.table import GRACE, Endpoint, Row, Settings, accounts, folders, groups, table
 
 MAIN, PREPARE = "sockproxy.service", "sockproxy-prepare.service"
 USERS = "sockproxy-users"  # the group that the built-in policy makes developers
 DESCRIPTORS = 524288  # systemd's usual hard limit; each call holds several
 _OLD = "blkio cpu cpu,cpuacct cpuacct cpuset devices freezer hugetlb memory misc net_cls net_cls,net_prio net_prio"
 _OLD += " perf_event pids rdma systemd unified"
-# To make the folders of the users' cgroups takes a capability: cgroup folders have mode 0555.
-_NOT_TO_PREPARE = ("ProtectControlGroups=yes", "CapabilityBoundingSet=", "RestrictAddressFamilies=AF_UNIX")
+# It makes the folders of the users' cgroups.
+_NOT_TO_PREPARE = ("ProtectControlGroups=yes", "RestrictAddressFamilies=AF_UNIX")
 # Where the folder of the users' cgroups can be: in version 2, or in each hierarchy of version 1.
 _HIERARCHIES = ("", *(f"{name}/" for name in _OLD.split()))
 _LISTEN = {socket.SOCK_STREAM: "ListenStream", socket.SOCK_SEQPACKET: "ListenSequentialPacket"}
@@ -116,8 +116,9 @@ def socket_name(row: Row, name: str) -> str:
 
 def sysusers(settings: Settings) -> str:
     """Form what sysusers.d(5) makes the accounts from."""
-    lines = [f'u {name} - "sockproxy" /nonexistent /usr/sbin/nologin' for name in accounts(table(settings))]
-    return "\n".join((*lines, f"g {USERS} -", ""))
+    rows = table(settings)
+    lines = [f'u {name} - "sockproxy" /nonexistent /usr/sbin/nologin' for name in accounts(rows)]
+    return "\n".join((*lines, *(f"g {name} -" for name in (*groups(rows), USERS)), ""))
 
 
 def tmpfiles(settings: Settings) -> str:
@@ -153,7 +154,6 @@ def _prepare(settings: Settings) -> str:
             "RemainAfterExit=yes",
             f"ExecStart={_step(settings, 'prepare')}",
             *(line for line in _confined(settings) if line not in _NOT_TO_PREPARE),
-            "CapabilityBoundingSet=CAP_DAC_OVERRIDE",
             "ReadWritePaths=/sys/fs/cgroup",
             "RestrictAddressFamilies=none",  # it hears and asks nobody
             "ProtectProc=invisible",

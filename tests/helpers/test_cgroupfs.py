@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from sockproxy_helpers import cgroupfs
 from sockproxy_helpers.cgroupfs import Cgroups, Hierarchy, find, writes
+from tests.support import needs
 
 TOTALS = {"memory": 1 << 30, "cpus": 1.5, "pids": 100}
 NOTHING = {"memory": None, "cpus": None, "pids": None}
@@ -37,6 +42,33 @@ def test_version_1_and_hybrid(tmp_path) -> None:
     assert found.version == 1
     places = ("cpu,cpuacct", "memory", "pids", "systemd")
     assert found.folders == tuple(f"/sys/fs/cgroup/{place}/sp" for place in places)
+
+
+MAKE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sockproxy_helpers.cgroupfs import find
+find(sys.argv[2]).make()
+"""
+
+
+@pytest.mark.root
+def test_the_folders_are_made_without_a_capability() -> None:
+    """As the unit that prepares does: the top of a hierarchy is closed even to root then."""
+    needs.root()
+    found = find(f"spmade{os.getpid()}")
+    if not found.version:
+        pytest.skip("no hierarchies that limits can be set in")
+    modes = [os.stat(os.path.dirname(folder)).st_mode for folder in found.folders]
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", sys.executable, "-I", "-c", MAKE]
+    helpers = os.path.dirname(os.path.dirname(cgroupfs.__file__))
+    try:
+        subprocess.run([*command, helpers, found.name], check=True)
+        assert all(map(os.path.isdir, found.folders))
+        assert [os.stat(os.path.dirname(folder)).st_mode for folder in found.folders] == modes
+    finally:
+        for folder in found.folders:
+            os.rmdir(folder)
 
 
 @pytest.mark.parametrize("controllers", ["", "cpu memory\n", "pids memory\n"])

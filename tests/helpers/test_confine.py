@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,29 @@ def confined(folder: Path, code: str) -> str:
     (folder / "other/old").touch()
     command = [sys.executable, "-I", "-c", CONFINED, str(HELPERS), str(folder), code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+REFUSED = """
+import ctypes, errno, sys
+sys.path.insert(0, sys.argv[1])
+from sockproxy_helpers import confine
+class Libc:
+    class syscall:
+        restype = None
+        def __new__(cls, *_):
+            ctypes.set_errno(int(sys.argv[2]))
+            return -1
+confine.ctypes.CDLL = lambda *_, **__: Libc
+print(confine.confine())
+"""
+
+
+@pytest.mark.parametrize(("error", "kernel_has_none"), [("ENOSYS", True), ("EOPNOTSUPP", True), ("EPERM", False)])
+def test_no_landlock_is_told_from_one_that_is_kept_from_us(error: str, kernel_has_none: bool) -> None:
+    command = [sys.executable, "-I", "-c", REFUSED, str(HELPERS), str(getattr(errno, error))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == (("0\n", 0) if kernel_has_none else ("", 1)), done.stderr
+    assert kernel_has_none or done.stderr.startswith("Landlock is refused (Operation not permitted): let this")
 
 
 @pytest.mark.parametrize(

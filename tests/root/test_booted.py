@@ -154,6 +154,28 @@ def test_reload_takes_a_right_policy_and_leaves_the_old_for_a_wrong_one(machine:
     eventually(lambda: docker(machine, "alice", "run", "--rm", "busybox", "true").returncode == 0, "the old policy")
 
 
+def test_each_process_says_that_it_lives(machine: Booted) -> None:
+    """Long after it said that it was ready."""
+    units = machine.must("sh", "-c", "cd /etc/systemd/system; ls -d sockproxy-*.service | grep -v prepare").split()
+    show = ["systemctl", "show", "--value", "-p", "WatchdogTimestampMonotonic", "-p", "ExecMainStartTimestampMonotonic"]
+
+    def lives(unit: str) -> bool:
+        started, said = sorted(map(int, machine.must(*show, unit).split()))
+        return said - started > 5_000_000  # it is to say so each 10 s
+
+    for unit in units:
+        eventually(lambda unit=unit: lives(unit), f"{unit} says so", 40)  # type: ignore[misc]
+
+
+def test_how_it_does_is_told(machine: Booted) -> None:
+    told = machine.must("sockproxy", "status")
+    assert ": healthy" in told
+    assert "alice" in told
+    assert machine.run("sockproxy", "status", user="alice").returncode == 2
+    machine.must("usermod", "-aG", "sockproxy-status", "alice")
+    assert ": healthy" in machine.must("sockproxy", "status", user="alice")
+
+
 def test_what_crashes_or_hangs_comes_back(machine: Booted) -> None:
     units = machine.must("sh", "-c", "cd /etc/systemd/system; ls -d sockproxy-*.service | grep -v prepare").split()
     for unit in units:

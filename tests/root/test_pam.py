@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sockproxy.auth import accounts, services
-from sockproxy.supervise import host
+from sockproxy.supervise import host, pam
 from sockproxy.supervise.table import AUTH
 from tests.support import needs
 from tests.support.users import User
@@ -174,11 +174,11 @@ def test_a_service_without_a_line_for_it_is_never_another(ask: Ask, user: User) 
 
 
 def test_services_are_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "PAM", str(tmp_path))
+    monkeypatch.setattr(pam, "PAM", str(tmp_path))
     (tmp_path / accounts.PASSWORDS).write_text("mine\n")
-    host.pam_services(str(CONFIG))
+    pam.install(str(CONFIG))
     assert (tmp_path / accounts.PASSWORDS).read_text() == "mine\n"
     assert (tmp_path / accounts.ACCOUNTS).read_bytes() == (CONFIG / accounts.ACCOUNTS).read_bytes()
-    monkeypatch.setattr(host, "PAM", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(pam, "PAM", str(tmp_path / "nowhere"))
     with pytest.raises(host.UpError, match=r"cannot install .*accounts: none"):
-        host.pam_services(str(CONFIG))
+        pam.install(str(CONFIG))

@@ -174,6 +174,7 @@ def test_folders_and_files_have_their_owners_and_modes(up: Running, settings: Se
         f"{settings.runtime_dir}/audit": ("root", "sockproxy", 0o40750),
         f"{settings.runtime_dir}/audit/audit.sock": ("root", "sockproxy", 0o140660),
         f"{settings.runtime_dir}/audit-readers.sock": ("root", "sockproxy-audit", 0o140660),
+        f"{settings.runtime_dir}/status.sock": ("root", "sockproxy-status", 0o140660),
         f"{settings.log_dir}/seal.key": ("sockproxy-audit", "sockproxy-audit", 0o100600),
         f"{settings.runtime_dir}/helpers/network.sock": ("root", "sockproxy", 0o140660),
         f"{settings.runtime_dir}/notify/front": ("sockproxy", "root", 0o140200),

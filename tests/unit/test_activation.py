@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sockproxy import activation
+from sockproxy_helpers import notify
 
 TAKE = """
 import os, sys
@@ -76,10 +77,34 @@ def test_readiness_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abst
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address)
         monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
-        activation.notify("READY=1")
+        notify.notify("READY=1")
         assert sock.recv(100) == b"READY=1"
+
+
+def test_that_it_lives_is_told_no_more_often_than_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("sockproxy_helpers.notify.time.monotonic", lambda: clock[0])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind(str(tmp_path / "n"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        watchdog = notify.Watchdog()
+        monkeypatch.setattr("sockproxy_helpers.notify.socket.socket", None)  # it makes no more sockets
+        assert watchdog.pause == 10
+        for seconds, said in ((0, True), (0.1, False), (10, True)):
+            clock[0] += seconds
+            watchdog.alive()
+            if said:
+                assert sock.recv(100) == b"WATCHDOG=1"
+            with pytest.raises(BlockingIOError):
+                sock.recv(100)
+        assert watchdog._socket
+        watchdog._socket.close()
+    monkeypatch.setenv("WATCHDOG_USEC", "0")
+    assert notify.Watchdog().pause == 0
 
 
 def test_nobody_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    activation.notify("READY=1")
+    notify.notify("READY=1")
+    notify.Watchdog().alive()

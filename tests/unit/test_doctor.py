@@ -266,6 +266,7 @@ CASES: list[tuple[str, Callable[[Small], None], str]] = [
     ("policy", _policy("version: 2\n"), "can't be used"),
     ("policy", _policy("version: 1\nbindings: [{user: daemon, role: admin}]\n"), "can become root"),
     ("landlock", lambda machine: machine.system_calls.update({444: (-1, errno.ENOSYS)}), "has no Landlock"),
+    ("landlock", lambda machine: machine.system_calls.update({444: (-1, errno.EPERM)}), "Landlock is refused here"),
     ("mounts", _no(kernel.OPENAT2), "no openat2(2)"),
     ("mounts", _no(kernel.OPEN_TREE), "no open_tree(2)"),
     ("mounts", _no(kernel.MOUNT_SETATTR), "no mount_setattr(2)"),

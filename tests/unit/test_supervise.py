@@ -32,6 +32,7 @@ def test_each_row_keeps_the_rules_of_trust(row: Row) -> None:
             "own": (0o666, "root"),
             "attacher": (0o660, "sockproxy-binds"),
             "readers": (0o660, "sockproxy-audit"),
+            "status": (0o660, "sockproxy-status"),
         }
         expected |= dict.fromkeys(("plugin", "checks", "build"), (0o600, "root"))
         assert (endpoint.mode, endpoint.group) == expected.get(name, (0o660, "sockproxy"))

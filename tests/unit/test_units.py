@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sockproxy.supervise import units
-from sockproxy.supervise.table import Row, Settings, accounts, folders, table
+from sockproxy.supervise.table import Row, Settings, accounts, folders, groups, table
 from tests.support import needs
 
 SETTINGS = Settings(None, "/run/real/docker.sock", "/run/docker.sock", "/run/s", "/state", "/log")
@@ -20,7 +20,6 @@ ROWS = table(SETTINGS)
 UNITS = units.units(SETTINGS)
 MOST = 1.0  # exposure, of at most 10
 MOST_OF_MOUNTERS = 3.0  # who mounts in the host's namespace can't have one of its own
-MOST_TO_PREPARE = 1.1  # the top of the cgroup file system, for a moment at the start, with a capability
 
 
 def parse(text: str) -> configparser.RawConfigParser:
@@ -46,6 +45,11 @@ def test_a_service_starts_what_up_starts(row: Row) -> None:
     assert values(text, "Sockets")[0].split() == [units.socket_name(row, name) for name in row.sockets]
     for other in ROWS:
         assert (units.service_name(other) in values(text, "After")) == (other.order < row.order)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_process_is_watched(row: Row) -> None:
+    assert row.watchdog == float(values(UNITS[units.service_name(row)], "WatchdogSec")[0])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -76,6 +80,7 @@ def test_only_the_sockets_outlive_a_restart() -> None:
 
 def test_accounts_and_folders_are_those_of_the_table() -> None:
     assert re.findall(r"^u (\S+)", units.sysusers(SETTINGS), re.MULTILINE) == accounts(ROWS)
+    assert re.findall(r"^g (\S+)", units.sysusers(SETTINGS), re.MULTILINE) == [*groups(ROWS), units.USERS]
     lines = [line.split() for line in units.tmpfiles(SETTINGS).splitlines()]
     assert [(path, int(mode, 8), user, group) for _, path, mode, user, group, _ in lines] == list(folders(SETTINGS))
 
@@ -104,9 +109,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
 def test_exposure_is_small(name: str, written: Path) -> None:
-    most = MOST_TO_PREPARE if name == units.PREPARE else MOST
-    if "SYS_ADMIN" in values(UNITS[name], "CapabilityBoundingSet")[0]:
-        most = MOST_OF_MOUNTERS
+    most = MOST_OF_MOUNTERS if "SYS_ADMIN" in values(UNITS[name], "CapabilityBoundingSet")[0] else MOST
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={most * 10:.0f}"]
     done = subprocess.run([*command, written / name], capture_output=True, text=True)
     assert "Overall exposure level" in done.stdout, done.stderr
