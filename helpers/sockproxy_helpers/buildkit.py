@@ -94,6 +94,7 @@ class Mediated:
             "at": self._decision.at,
             "rules": {name: list(rule) for name, rule in self._decision.rules.items()},
             "operations": allowed,
+            "cgroup": self._shares.name(self._context),
             "rid": self._record["rid"],
             "head": head,
             "early": early,
@@ -126,10 +127,11 @@ class Mediated:
         try:
             ask = question.get("ask")
             if ask == "solve":
-                return await self._solve(question, daemon) | {"cgroup": await self._cgroup(daemon)}
+                await self._share(daemon)
+                return await self._solve(question, daemon)
             if ask == "frontend":
+                await self._share(daemon)
                 await self._intend("BuildKitFrontend", plain(question.get("build")), [])
-                return {"cgroup": await self._cgroup(daemon)}
             elif ask == "outcome":
                 self._end(
                     str(question.get("rid")),
@@ -156,10 +158,11 @@ class Mediated:
         rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
         return {"rid": rid, "foreign": foreign}
 
-    async def _cgroup(self, daemon: Daemon) -> str:
-        """Say under which cgroup a build's steps are to run; "" for the daemon's own."""
+    async def _share(self, daemon: Daemon) -> None:
+        """See that the cgroup is there under which a build's steps are to run."""
         own = own_cgroup(None, self._context)
-        return await self._shares.place(daemon, self._context, own) if own else ""
+        if own:
+            await self._shares.place(daemon, self._context, own)
 
     async def _intend(self, operation: str, build: object, tags: list[object], claim: Claim | None = None) -> str:
         """Record what is about to be built; give the record's id."""

@@ -44,8 +44,12 @@ class Shares:
             return parent
         await self._prepare(daemon)
         self._apply(ctx.caller.uid, totals(ctx.rules))
-        own = f"/{self._cgroups.name}/{ctx.caller.uid}"
-        return f"{own}/{BUILDS}" if ctx.operation == "ImageBuild" else own
+        return self.name(ctx)
+
+    def name(self, ctx: Context) -> str:
+        """Give the daemon's name of the cgroup for what the caller starts; "" where the role has no totals."""
+        own = f"/{self._cgroups.name}/{ctx.caller.uid}" if own_cgroup(None, ctx) else ""
+        return f"{own}/{BUILDS}" if own and ctx.operation == "ImageBuild" else own
 
     async def log(self, daemon: Daemon, host: dict[str, object]) -> None:
         """Settle a container's log options, by the daemon's default driver."""

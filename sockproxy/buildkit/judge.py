@@ -10,7 +10,8 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from sockproxy.buildkit import rules
+from sockproxy.buildkit import llb, results, rules  # noqa: F401 (their rules)
+from sockproxy.buildkit.attributes import RULES
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Field, Message, Schema
 
@@ -23,7 +24,15 @@ def judge(schema: Schema, kind: str, message: Message, request: Request) -> None
     Raises:
         Refused: a field that is unknown, or not allowed to the caller's role.
         Malformed: a value that means nothing.
+        google.protobuf.message.DecodeError: bytes inside that should be a message are none.
     """
+
+    def inner(kind: str, untrusted_data: bytes, path: str) -> Message:
+        found = schema.parse(kind, untrusted_data)
+        _message(schema, kind, found, request, path, 0)
+        return found
+
+    request.inner = inner
     _message(schema, kind, message, request, kind.partition(".")[2], 0)
 
 
@@ -48,10 +57,10 @@ def _field(schema: Schema, message: Message, field: Field, request: Request, pat
     request.context.path, request.message = path, message
     if field.rule == "never":
         raise request.context.refusal("is not served (allowed: leave it out)")
-    if field.rule == "dropped":
+    if field.rule in ("dropped", "unsent"):
         message.ClearField(field.name)
     elif field.rule != "free":
-        _put(message, field, rules.RULES[field.rule](_get(message, field), request))
+        _put(message, field, RULES[field.rule](_get(message, field), request))
     elif field.message:
         value = getattr(message, field.name)
         if field.shape == "one":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sockproxy_helpers.caller import Caller
@@ -11,6 +12,7 @@ from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_SEEN = 1 << 16
 _OWNED = re.compile(r"u[0-9]{1,10}-.+")
 
 
@@ -20,6 +22,7 @@ class Facts:
     Attributes:
         context: the caller, and the role's rules.
         operations: of those that matter here, the ones that the role allows.
+        cgroup: under which the steps of builds run; "" for the daemon's own.
         seen: hashes of what the daemon said of results; a client may hand that back, and nothing else.
     """
 
@@ -31,6 +34,7 @@ class Facts:
         self.role_at: str = facts["at"]
         self.operations: list[str] = facts["operations"]
         self.request_id: str = facts["rid"]
+        self.cgroup: str = facts["cgroup"]
         self.seen: set[bytes] = set()
 
     @property
@@ -40,7 +44,7 @@ class Facts:
 
     def see(self, value: bytes) -> None:
         """Remember a part of a result."""
-        if len(self.seen) < 4096:
+        if len(self.seen) < _SEEN:
             self.seen.add(hashlib.sha256(value).digest())
 
     def saw(self, value: bytes) -> bool:
@@ -53,15 +57,24 @@ class Request:
 
     Attributes:
         message: the message around the field.
+        inner: parses and judges a message that stands encoded in another: its kind, the bytes and the path to them.
         tags: the names that the result is to have at the daemon.
+        origins: what low-level definitions take files from.
         pushes: it goes to a registry.
     """
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.context = facts, facts.context
         self.message: Any = None
+        self.inner: Callable[[str, bytes, str], Any]
         self.tags: list[str] = []
+        self.origins: list[str] = []
         self.pushes = False
+
+    @property
+    def apart(self) -> str:
+        """What keeps users' steps and cache mounts apart: part of the names of the one and the host of the other."""
+        return f"sockproxy-{self.context.caller.uid}"
 
     def own(self, name: str) -> str:
         """Make a name of a build or session the caller's: whatever it is, it can only mean one of the caller's own.

@@ -10,22 +10,32 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sockproxy.buildkit.attributes import ATTRIBUTES, RULES, Rule, attributes
 from sockproxy.buildkit.request import Request
-from sockproxy.buildkit.schema import rows
-from sockproxy_helpers import bounds
+from sockproxy_helpers import bounds, rules
+from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed
 from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.operations import REFERENCE
-from sockproxy_helpers.rules import refuse_label
 from sockproxy_helpers.strict import show
 
-Rule = Callable[[Any, Request], Any]
-_UPLOAD = re.compile(r"http://buildkit-session/[A-Za-z0-9_-]+")  # a tar that comes by the caller's own session
-_OWN_SOURCE = re.compile(r"(?:local|docker-image|oci-layout):.*")
+UPLOAD = re.compile(r"http://buildkit-session/[A-Za-z0-9_-]+")  # a tar that comes by the caller's own session
+_OWN_SOURCE = re.compile(r"(?:local|docker-image|oci-layout|input):.*")  # input: a definition that comes with the solve
 _ULIMIT = re.compile(r"([a-z]{1,16})=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_MODES = ("", "none", "sandbox", "default")
 ALL = "ALL"
+# Rules that judge as they do the same in a container's configuration.
+SHARED = {
+    "cgroup_parent": rules.cgroup_parent,
+    "fetches": rules.needs("fetch", "have the daemon speak to any host"),
+    "network": rules.namespace("network", ("", "none", "sandbox", "default")),
+    "syntax": rules.needs("unmodelled", "use a frontend's image"),
+}
+
+
+def held(judge: Callable[[Any, Context], Any]) -> Rule:
+    """Make a rule of one that judges a field of the Engine API."""
+    return lambda value, request: judge(value, request.context)
 
 
 def own_ref(value: str, request: Request) -> str:
@@ -38,6 +48,11 @@ def own_session(value: str, request: Request) -> str:
     return request.own(value)
 
 
+def sent_session(value: str, request: Request) -> str:
+    """Make a session's name the caller's; the daemon's own definitions have it as that already."""
+    return value if value.startswith(request.facts.mark) else request.own(value)
+
+
 def frontend(value: str, request: Request) -> str:
     """Allow the built-in frontend for Dockerfiles: another is a program that may ask the builder for anything."""
     if value not in ("", "dockerfile.v0") and not request.context.flag("unmodelled"):
@@ -45,22 +60,16 @@ def frontend(value: str, request: Request) -> str:
     return value
 
 
-def syntax(value: str, request: Request) -> str:
-    """Judge another frontend, by the name of its image."""
-    if not request.context.flag("unmodelled"):
-        raise request.context.refusal("may not use a frontend's image (allowed: leave it out)", "unmodelled")
-    return value
-
-
 def frontend_attrs(value: dict[str, str], request: Request) -> dict[str, str]:
     """Judge the frontend's settings, and add our own: whose the image is, and what keeps users' steps apart."""
-    built = _attributes("frontend", value, request)
-    own = f"sockproxy-{request.context.caller.uid}"
+    built = attributes("frontend", value, request)
     built[f"label:{OWNER}"] = str(request.context.caller.uid)
-    built["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = own  # cache mounts of other users have other names
+    built["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = request.apart  # cache mounts of other users have other names
     # The name of the host that a step runs on is part of what it is cached by: steps of two users are never the same,
     # so neither gets the other's result, nor has the other's secrets used for it.
-    built["hostname"] = own
+    built["hostname"] = request.apart
+    if request.facts.cgroup and not built.get("cgroup-parent"):  # of the caller's own choice, where the role lets it
+        built["cgroup-parent"] = request.facts.cgroup
     if not request.context.flag("build_bridge") and built.get("force-network-mode", "") != "host":
         built["force-network-mode"] = "none"
     if not request.context.flag("unmodelled"):
@@ -76,13 +85,13 @@ def namespace(value: str, request: Request) -> str:
 def label(value: str, request: Request) -> str:
     """Keep our own labels out of clients' hands."""
     path = request.context.path
-    refuse_label(path.partition(":")[2], request.context)
+    rules.refuse_label(path.partition(":")[2], request.context)
     return value
 
 
 def source(value: str, request: Request) -> str:
     """Allow a build context of the caller's own, and images; the daemon is not sent anywhere else."""
-    if not (_UPLOAD.fullmatch(value) or _OWN_SOURCE.fullmatch(value)) and not request.context.flag("fetch"):
+    if not (UPLOAD.fullmatch(value) or _OWN_SOURCE.fullmatch(value)) and not request.context.flag("fetch"):
         raise request.context.refusal("may not let the daemon fetch a build context (allowed: send it)", "fetch")
     return value
 
@@ -110,7 +119,7 @@ def cache_imports(value: str, request: Request) -> str | None:
         if not all(isinstance(item, str) for pair in attrs.items() for item in pair):
             raise Malformed(f"{path}: no strings")
         request.context.path = path
-        built.append({"Type": cache(kind, request), "Attrs": _attributes(f"cache:{kind}", attrs, request)})
+        built.append({"Type": cache(kind, request), "Attrs": attributes(f"cache:{kind}", attrs, request)})
     return cache_from(json.dumps(built), request)
 
 
@@ -123,7 +132,7 @@ def cache(value: str, request: Request) -> str:
 
 def cache_attrs(value: dict[str, str], request: Request) -> dict[str, str]:
     """Judge a cache's settings."""
-    return _attributes(f"cache:{request.message.Type}", value, request)
+    return attributes(f"cache:{request.message.Type}", value, request)
 
 
 def exporter(value: str, request: Request) -> str:
@@ -137,7 +146,7 @@ def exporter_attrs(value: dict[str, str], request: Request) -> dict[str, str]:
     """Judge an exporter's settings."""
     message = request.message
     kind = message.ExporterDeprecated if hasattr(message, "ExporterDeprecated") else message.Type
-    return _attributes(f"exporter:{kind}", value, request)
+    return attributes(f"exporter:{kind}", value, request)
 
 
 def tags(value: str, request: Request) -> str:
@@ -154,20 +163,6 @@ def push(value: str, request: Request) -> str:
     """Let only those push an image who may push images."""
     if value not in ("", "false"):
         request.pushes = True
-    return value
-
-
-def fetches(value: str, request: Request) -> str:
-    """Let the daemon speak to any host only where the role says so."""
-    if not request.context.flag("fetch"):
-        raise request.context.refusal("may not have the daemon speak to any host (allowed: leave it out)", "fetch")
-    return value
-
-
-def cgroup_parent(value: str, request: Request) -> str:
-    """Judge the parent cgroup of a build's steps."""
-    if value and not request.context.flag("cgroup_parent"):
-        raise request.context.refusal("may not choose the parent cgroup (allowed: leave it out)", "cgroup_parent")
     return value
 
 
@@ -191,13 +186,6 @@ def shm_size(value: str, request: Request) -> str:
     return value
 
 
-def network(value: str, request: Request) -> str:
-    """Judge the network of a build's steps."""
-    if value not in _MODES and "network" not in request.context.names("host_namespaces"):
-        raise request.context.refusal("may not share the host's network namespace (allowed: none)", "host_namespaces")
-    return value
-
-
 def scanner(value: str, request: Request) -> str:
     """Judge the image that scans a result, which is run without regard to any list of base images."""
     if ALL not in request.context.names("base_images"):
@@ -216,61 +204,12 @@ def entitlements(value: list[str], request: Request) -> list[str]:
     return value
 
 
-def returned(value: dict[str, bytes], request: Request) -> dict[str, bytes]:
-    """Take back of a result what the daemon said of it, unchanged: it holds the image's labels."""
-    for key, item in value.items():
-        if not request.facts.saw(item):
-            raise request.context.refusal("is not what the builder returned", at=f".{show(key)}")
-    return value
-
-
-def own_content(value: str, request: Request) -> str:
-    """Let a client read what the history of its own builds has named to it, on this connection."""
-    if not request.facts.saw(value.encode()) and not request.context.flag("sees_all"):
-        raise request.context.refusal(f"{show(value)} is not of a build of yours")
-    return value
-
-
-def sent_details(value: list[object], request: Request) -> list[object]:
-    """Leave out the details of a client's own error: the daemon has no use for them."""
-    return []
-
-
-def _attributes(name: str, value: dict[str, str], request: Request) -> dict[str, str]:
-    """Judge a map by its rows in tables/attributes.txt."""
-    path, built = request.context.path, {}
-    for key, item in sorted(value.items()):
-        rule = next((rule for pattern, rule in ATTRIBUTES.get(name, ()) if _fits(pattern, key)), None)
-        request.context.path = f"{path}.{key if key.isprintable() else show(key)}"
-        if rule is None:
-            raise request.context.refusal("is not known to this version (allowed: leave it out)")
-        if rule == "never":
-            raise request.context.refusal("is not served (allowed: leave it out)")
-        kept = item if rule == "free" else RULES[rule](item, request)
-        if kept is not None:
-            built[key] = kept
-    return built
-
-
-def _fits(pattern: str, key: str) -> bool:
-    return key.startswith(pattern[:-1]) if pattern.endswith("*") else key == pattern
-
-
-def _load() -> dict[str, list[tuple[str, str]]]:
-    table: dict[str, list[tuple[str, str]]] = {}
-    for names, pattern, rule in rows("attributes"):
-        group, _, types = names.partition(":")
-        for name in [f"{group}:{kind}" for kind in types.split("|")] if types else [group]:
-            table.setdefault(name, []).append((pattern, rule))
-    return table
-
-
-ATTRIBUTES = _load()
-RULES: dict[str, Rule] = {
+RULES |= {
     function.__name__: function
     for function in (
-        own_ref, own_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_from, cache_imports,
-        cache, cache_attrs, exporter, exporter_attrs, tags, push, fetches, cgroup_parent, ulimit, shm_size, network,
-        scanner, entitlements, returned, own_content, sent_details,
+        own_ref, own_session, sent_session, frontend, frontend_attrs, namespace, label, source, cache_from,
+        cache_imports, cache, cache_attrs, exporter, exporter_attrs, tags, push, ulimit, shm_size, scanner,
+        entitlements,
     )
 }  # fmt: skip
+RULES |= {name: held(judge) for name, judge in SHARED.items()}

@@ -107,6 +107,11 @@ def _add(parent: descriptor_pb2.DescriptorProto, number: int, name: str, kind: s
         field.type_name = f".m.{parent.name}.{nested.name}"
         return Field(number, name, "map", inner, rule, always)
     many = kind.startswith("[")
+    if kind.startswith("?"):
+        _put(parent, number, name, kind[1:], False)
+        parent.field[-1].proto3_optional, parent.field[-1].oneof_index = True, len(parent.oneof_decl)
+        parent.oneof_decl.add(name=f"_{name}")
+        return Field(number, name, "one", "", rule, always)
     return Field(
         number, name, "many" if many else "one", _put(parent, number, name, kind.strip("[]"), many), rule, always
     )

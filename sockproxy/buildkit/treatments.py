@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sockproxy.buildkit import policy
+from sockproxy.buildkit import policy, results
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.methods import Method
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.errors import Malformed
 
+_IMAGES = {"moby", "image"}  # outputs that the daemon keeps
+_ORIGINS = 64  # of those that low-level definitions take files from, in the record
 # Of the frontend's settings; of those that are URLs, without what may be secret.
 _NOTED = ("filename", "target", "context", "platform", "requestid")
 
@@ -57,11 +59,14 @@ class Solve(Treatment):
             self._demand("ImagePush")
         if not request.context.flag("cache_imports"):
             message.Cache.ClearField("Imports")
-        noted = _noted(message.FrontendAttrs)
-        noted |= {"ref": message.Ref, "outputs": [output.Type for output in message.Exporters], "push": request.pushes}
+        outputs = [output.Type for output in message.Exporters]
+        if getattr(message.Definition, "def") and not _IMAGES.isdisjoint({*outputs, message.ExporterDeprecated}):
+            request.context.path = "SolveRequest.Definition"
+            raise request.context.refusal("would make an image that is nobody's (allowed: an output to a file)")
+        noted = _noted(message.FrontendAttrs, request)
+        noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
         reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
         self._recorded = str(reply.get("rid", ""))
-        _place(message.FrontendAttrs, reply)
         foreign = reply.get("foreign")
         policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
 
@@ -89,16 +94,16 @@ class Frontend(Treatment):
         """Have the intent recorded."""
         if not self.request.context.flag("cache_imports"):
             message.ClearField("CacheImports")
-        _place(message.FrontendOpt, await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt)}))
+        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request)})
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""
-        for value in message.result.metadata.values():
-            self.request.facts.see(value)
-        for attestations in message.result.attestations.values():
-            for attestation in attestations.attestation:
-                for value in attestation.metadata.values():
-                    self.request.facts.see(value)
+        result, facts = message.result, self.request.facts
+        for key, value in result.metadata.items():
+            facts.see(results.said(key, value))
+        for ref in (result.ref, *result.refs.refs.values()):
+            for operation in getattr(getattr(ref, "def"), "def"):
+                facts.see(operation)
         return message
 
 
@@ -138,18 +143,13 @@ TREATMENTS: dict[str, type[Treatment]] = {
 }
 
 
-def _place(attributes: Any, reply: dict[str, object]) -> None:
-    """Have the steps run below the user's own cgroup, unless the role lets the caller choose and the caller has."""
-    if reply.get("cgroup") and not attributes.get("cgroup-parent"):
-        attributes["cgroup-parent"] = str(reply["cgroup"])
-
-
-def _noted(attributes: Any) -> dict[str, object]:
+def _noted(attributes: Any, request: Request) -> dict[str, object]:
     noted: dict[str, object] = {key: _bare(attributes[key]) for key in _NOTED if key in attributes}
     contexts = [
         f"{key.partition(':')[2]}={_bare(value)}" for key, value in attributes.items() if key.startswith("context:")
     ]
-    return noted | ({"contexts": sorted(contexts)} if contexts else {})
+    origins = sorted({_bare(origin)[:256] for origin in request.origins})[:_ORIGINS]
+    return noted | ({"contexts": sorted(contexts)} if contexts else {}) | ({"origins": origins} if origins else {})
 
 
 def _bare(source: str) -> str:

@@ -37,6 +37,7 @@ def facts(
         "rules": {name: [value, "r:2"] for name, value in (DEVELOPER | (rules or {})).items()},
         "operations": list(operations),
         "rid": "00" * 8,
+        "cgroup": "",
     }
 
 

@@ -5,6 +5,7 @@ The invariant stands first in each function's docstring. An exception that is no
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -201,11 +202,30 @@ def solve(data: bytes) -> None:
     assert settings["build-arg:BUILDKIT_CACHE_MOUNT_NS"] == settings["hostname"] == "sockproxy-1000"
     assert all(text.startswith("u1000-") for key, text in settings.items() if key.startswith("local-sessionid:"))
     assert sent.Frontend in ("", "dockerfile.v0")
-    assert not sent.HasField("Definition")
+    for definition in (sent.Definition, *sent.FrontendInputs.values()):
+        judge_definition(definition)
     assert not sent.HasField("SourcePolicy")
     assert not sent.Entitlements
     assert settings["cmdline"] == "sockproxy"
     assert settings.get("force-network-mode") != "host"
+
+
+def judge_definition(definition: Any) -> None:
+    """Operations build on what stands before them, and steps are the user's own, without rights."""
+    known: set[str] = set()
+    for data in getattr(definition, "def"):
+        operation = KIT.parse("pb.Op", data)
+        judge_unknown(operation)
+        assert {item.digest for item in operation.inputs} <= known
+        known.add("sha256:" + hashlib.sha256(data).hexdigest())
+        step = operation.exec
+        assert (step.security, step.network in (0, 2), len(step.cdiDevices)) == (0, True, 0)
+        assert step.meta.hostname == "sockproxy-1000" or not step.HasField("meta")
+        assert not step.meta.cgroupParent
+        assert all(one.cacheOpt.ID.startswith("sockproxy-1000/") for one in step.mounts if one.mountType == 3)
+        assert operation.source.identifier.partition("://")[0] in ("", "docker-image", "local", "oci-layout", "http")
+        assert not operation.HasField("build")
+    assert {*definition.metadata, *definition.Source.locations} <= known
 
 
 def judge_unknown(message: Any) -> None:

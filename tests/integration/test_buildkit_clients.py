@@ -58,6 +58,45 @@ def test_outputs_contexts_and_ssh(proxy28: Proxy, users: Users, version: str) ->
             assert tar.getnames() == ["out"]
 
 
+BAKE = """
+group "default" {{ targets = ["base", "app"] }}
+target "base" {{
+  context = "base"
+  tags = ["bakedbase:{0}"]
+}}
+target "app" {{
+  context = "app"
+  contexts = {{ base = "target:base" }}
+  tags = ["baked:{0}"]
+}}
+"""
+BASE = """FROM busybox
+ENV FROM_BASE=yes
+COPY --chown=0:7 word /word
+RUN --mount=type=cache,target=/c,id=linked echo x >>/c/n; cat /c/n >/n; cat /proc/sys/kernel/random/uuid >/uuid
+"""
+
+
+def test_baked_targets_that_build_on_one_another(proxy28: Proxy, users: Users, version: str) -> None:
+    alice, env = users.alice, environment(proxy28, users.alice, version)
+    app = "FROM base\nRUN --network=none test $FROM_BASE = yes && echo app >/app\n"
+    files = {
+        "docker-bake.hcl": BAKE.format(version),
+        "base/Dockerfile": BASE,
+        "base/word": "w\n",
+        "app/Dockerfile": app,
+    }
+    context = folder(alice, f"bake{version}", files)
+    assert_done(proxy28.docker(alice, "buildx", "bake", "--no-cache", env=env, cwd=context))
+    run = ["run", "--rm", f"baked:{version}"]
+    assert proxy28.docker(alice, *run, "cat", "/app", "/n").stdout == "app\nx\n"
+    assert proxy28.docker(alice, *run, "stat", "-c", "%u:%g", "/word").stdout == "0:7\n"
+    made = [
+        proxy28.docker(alice, "run", "--rm", f"{name}:{version}", "cat", "/uuid") for name in ("bakedbase", "baked")
+    ]
+    assert made[0].stdout == made[1].stdout != "", "the base was built once"
+
+
 def test_from_a_pipe_by_name_and_with_the_cache_of_an_image(proxy28: Proxy, users: Users, version: str) -> None:
     alice, env = users.alice, environment(proxy28, users.alice, version)
     text = f"FROM busybox\nRUN echo {version} >/version\n"

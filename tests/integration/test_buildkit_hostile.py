@@ -6,11 +6,13 @@ import json
 import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from h2.exceptions import ProtocolError
 
 from tests.integration.test_buildkit import build, dockerfile, folder
+from tests.support import llb
 from tests.support.cli import assert_done
 from tests.support.engines import Engines
 from tests.support.grpc import CONTROL, SCHEMA, Ended, Grpc, message
@@ -55,6 +57,38 @@ def test_nobody_follows_anothers_build(proxy28: Proxy, users: Users) -> None:
         found = [SCHEMA.parse("control.BuildHistoryEvent", one).record.Ref for one in listed.messages]
         assert (ref in found) == (user is users.alice)
         client.close()
+
+
+def by_hand(path: Path | str, user: User, ref: str, *operations: bytes) -> tuple[str, str]:
+    """Have a low-level definition solved; give what was said against it, and what its steps printed."""
+    client = Grpc.open(path, user)
+    definition = llb.definition(*operations)
+    solving = client.start(
+        CONTROL + "Solve", message("control.SolveRequest", Ref=ref, Session="s", Definition=definition)
+    )
+    told = client.wait(client.start(CONTROL + "Status", message("control.StatusRequest", Ref=ref)))
+    why = client.wait(solving).text
+    client.close()
+    logs = [line.msg for one in told.messages for line in SCHEMA.parse("control.StatusResponse", one).logs]
+    return why, b"".join(logs).decode()
+
+
+def test_low_level_definitions_of_others_caches_and_images(proxy28: Proxy, users: Users) -> None:
+    alice, bob, engine = users.alice, users.bob, proxy28.engine
+    hers = "FROM busybox\nRUN --mount=type=cache,id=llb,target=/c echo hers >/c/word\n"
+    assert_done(dockerfile(proxy28, alice, hers, "-t", "llb:1"))
+    base = llb.source("docker-image://docker.io/library/busybox:latest")
+    cached = llb.step(base, "cat", "/c/word", mounts=(llb.cache(f"sockproxy-{alice.uid}/llb"),))
+    assert by_hand(engine.socket, users.root, "direct", base, cached)[1] == "hers\n"  # the bare daemon gives it
+    why, printed = by_hand(proxy28.listen, bob, "cache", base, cached)
+    assert ("did not complete successfully" in why, "hers" in printed) == (True, False), (why, printed)
+    for number, name in enumerate(("llb:1", "index.docker.io/library/llb:1", "docker.io/library/llb:1")):
+        image = llb.source(f"docker-image://{name}")
+        why, printed = by_hand(proxy28.listen, bob, f"image{number}", image, llb.step(image, "true"))
+        assert "denied by policy" in why, why
+    own = llb.step(base, "sh", "-c", "hostname; cat /proc/self/cgroup")
+    why, printed = by_hand(proxy28.listen, bob, "own", base, own)
+    assert (why, printed.startswith(f"sockproxy-{bob.uid}\n"), f"/{bob.uid}/builds/" in printed) == ("", True, True)
 
 
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # a frame: what a server says first

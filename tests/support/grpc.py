@@ -70,6 +70,9 @@ def _fill(made: Message, fields: dict[str, object]) -> None:
                     _fill(place.add(), item)
                 else:
                     place.append(item)
+        elif isinstance(value, dict) and hasattr(place, "get_or_create"):  # a map of messages
+            for key, item in value.items():
+                _fill(place.get_or_create(key), item)
         elif isinstance(value, dict) and hasattr(place, "update"):
             place.update(value)
         elif isinstance(value, dict):
