@@ -75,6 +75,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "devices": _is_flag,
     "driver_options": _is_flag,
     "fetch": _is_flag,
+    "frontends": _is_names,
     "host_namespaces": _is_names,
     "limits": _is_map({**_RESOURCES, "containers": _is_count, "logs": _is_amount}),
     "no_new_privileges": _is_flag,

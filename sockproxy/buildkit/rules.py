@@ -29,7 +29,6 @@ SHARED = {
     "cgroup_parent": rules.cgroup_parent,
     "fetches": rules.needs("fetch", "have the daemon speak to any host"),
     "network": rules.namespace("network", ("", "none", "sandbox", "default")),
-    "syntax": rules.needs("unmodelled", "use a frontend's image"),
 }
 
 
@@ -55,8 +54,15 @@ def sent_session(value: str, request: Request) -> str:
 
 def frontend(value: str, request: Request) -> str:
     """Allow the built-in frontend for Dockerfiles: another is a program that may ask the builder for anything."""
-    if value not in ("", "dockerfile.v0") and not request.context.flag("unmodelled"):
-        raise request.context.refusal(f"may not use the frontend {show(value)} (allowed: dockerfile.v0)", "unmodelled")
+    if value not in ("", "dockerfile.v0") and ALL not in request.context.names("frontends"):
+        raise request.context.refusal(f"may not use the frontend {show(value)} (allowed: dockerfile.v0)", "frontends")
+    return value
+
+
+def syntax(value: str, request: Request) -> str:
+    """Allow to name another frontend's image, where the role has any; which, the daemon sees to (policy.py)."""
+    if not request.context.names("frontends"):
+        raise request.context.refusal("may not use a frontend's image (allowed: leave it out)", "frontends")
     return value
 
 
@@ -72,7 +78,7 @@ def frontend_attrs(value: dict[str, str], request: Request) -> dict[str, str]:
         built["cgroup-parent"] = request.facts.cgroup
     if not request.context.flag("build_bridge") and built.get("force-network-mode", "") != "host":
         built["force-network-mode"] = "none"
-    if not request.context.flag("unmodelled"):
+    if not request.context.names("frontends"):
         built["cmdline"] = "sockproxy"  # with it the built-in frontend passes over "# syntax=" lines
     return built
 
@@ -207,7 +213,7 @@ def entitlements(value: list[str], request: Request) -> list[str]:
 RULES |= {
     function.__name__: function
     for function in (
-        own_ref, own_session, sent_session, frontend, frontend_attrs, namespace, label, source, cache_from,
+        own_ref, own_session, sent_session, frontend, syntax, frontend_attrs, namespace, label, source, cache_from,
         cache_imports, cache, cache_attrs, exporter, exporter_attrs, tags, push, ulimit, shm_size, scanner,
         entitlements,
     )

@@ -140,6 +140,12 @@ RULES = {
             [],
             "build from these images: {}",
         ),
+        Rule(
+            "frontends",
+            words(values.IMAGE, 'images with their registry ("docker.io/docker/dockerfile:1*"), or ALL'),
+            [],
+            "have a Dockerfile read by these images, beside the builder's own frontend (# syntax=): {}",
+        ),
         Rule("fetch", flag, False, "let the daemon fetch URLs (builds and imports from the network)"),
         Rule("build_bridge", flag, False, "give the steps of BuildKit builds the network that all of them share"),
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),

@@ -41,7 +41,7 @@ def test_a_solve_is_made_anew() -> None:
             "cmdline": "sockproxy",
         }
         rules = [(rule.action, rule.selector.identifier) for rule in sent.SourcePolicy.rules]
-        assert rules[:3] == [(1, "http://*"), (1, "https://*"), (1, "git://*")]
+        assert rules[1:4] == [(1, "http://*"), (1, "https://*"), (1, "git://*")]
         asked = around.helper.asked
         assert [one["ask"] for one in asked] == ["solve", "outcome"]
         assert asked[0]["tags"] == ["a:1", "b:2"]
@@ -172,10 +172,25 @@ def test_only_listed_images_are_bases() -> None:
         around.client.call(CONTROL + "Solve", solve(FrontendAttrs={"attest:sbom": ""}))
         assert around.daemon.calls == []
         around.client.call(CONTROL + "Solve", solve())
-        rules = [
-            (one.action, one.selector.identifier) for one in around.sent("control.SolveRequest").SourcePolicy.rules
-        ]
-        assert rules == [(1, "docker-image://*"), (0, "docker-image://docker.io/library/*")]
+        (*rules, frontend) = around.sent("control.SolveRequest").SourcePolicy.rules
+        found = [(one.action, one.selector.identifier, len(one.selector.constraints)) for one in rules]
+        assert found == [(1, "docker-image://*", 0), (0, "docker-image://docker.io/library/*", 0)]
+        assert (frontend.action, frontend.selector.constraints[0].value) == (1, "frontend")
+
+
+def test_only_listed_images_are_frontends() -> None:
+    syntax = {"build-arg:BUILDKIT_SYNTAX": "docker/dockerfile:1"}
+    listed = "docker.io/docker/dockerfile:1*"
+    with mediated(told=facts({"frontends": [listed], "base_images": ["docker.io/library/*"]})) as around:
+        assert around.client.call(CONTROL + "Solve", solve(Frontend="gateway.v0")).status == DENIED
+        assert around.client.call(CONTROL + "Solve", solve(FrontendAttrs=syntax)).status == 0
+        sent = around.sent("control.SolveRequest")
+        assert "cmdline" not in sent.FrontendAttrs
+        marks = [{item.key: item.value for item in one.selector.constraints} for one in sent.SourcePolicy.rules[:5]]
+        assert marks == [{}, {}, {}, {"image.recordtype": "frontend"}, {"image.recordtype": "frontend"}]
+        assert [one.action for one in sent.SourcePolicy.rules[:5]] == [1, 0, 0, 1, 0]
+        found = [one.selector.identifier.partition("docker-image://")[2] for one in sent.SourcePolicy.rules[:5]]
+        assert found == ["*", "docker.io/library/*", listed, ".*$", "docker[.]io/docker/dockerfile:1.*$"]
 
 
 def test_others_images_are_no_bases() -> None:

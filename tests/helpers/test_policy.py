@@ -24,6 +24,7 @@ RULES: dict[str, Any] = {
     "devices": False,
     "driver_options": False,
     "base_images": ["ALL"],
+    "frontends": [],
     "fetch": False,
     "default_bridge": False,
     "host_namespaces": [],

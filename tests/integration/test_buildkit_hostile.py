@@ -248,6 +248,25 @@ def test_only_listed_base_images(proxy28: Proxy, users: Users, start_proxy: Call
     proxy28.engine.docker("rmi", "other:1")
 
 
+def test_only_listed_frontends(proxy28: Proxy, users: Users, start_proxy: Callable[..., Proxy]) -> None:
+    engine = proxy28.engine
+    for name in ("frontend:1", "other:2"):  # what runs as a frontend says so, and speaks no gRPC
+        text = 'FROM busybox\nENTRYPOINT ["sh", "-c", "echo i-am-a-frontend >&2; exit 7"]\n'
+        engine.docker("build", "-t", name, "-", input=text)
+    listed = "roles:\n  developer: {extends: developer, frontends: ['docker.io/library/frontend:*']}\n"
+    proxy = start_proxy(engine, default_policy(users) + listed)
+    ran, refused, passed = "exit code: 7", "denied by policy", ""
+    for using, line, why in (
+        (proxy, "# syntax=frontend:1", ran),
+        (proxy, "# syntax=other:2", refused),
+        (proxy28, "# syntax=frontend:1", passed),
+        (proxy, "# plain", passed),
+    ):
+        done = dockerfile(using, users.alice, f"{line}\nFROM other:2\nRUN true\n")
+        assert (done.returncode == 0, why in done.stderr) == (why == passed, True), (line, done.stderr[-1000:])
+    engine.docker("rmi", "frontend:1", "other:2")
+
+
 def test_two_build_at_once_from_the_same_folder(proxy28: Proxy, users: Users) -> None:
     text = (
         "FROM busybox\nRUN --mount=type=cache,target=/c echo x$(cat /c/w) >/was; hostname >/c/w; sleep 1; cp /c/w /is\n"

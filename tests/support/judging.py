@@ -14,6 +14,44 @@ OWNED = {OWNER: "1000"}  # the label that Kim's new objects get
 KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 
 STRICTEST: dict[str, object] = {name: rule.default for name, rule in RULES.items()}
+STRICTEST: dict[str, object] = {
+    "bind_groups": False,
+    "binds": [],
+    "cache_imports": False,
+    "capabilities": [],
+    "build_bridge": False,
+    "cgroup_parent": False,
+    "default_bridge": False,
+    "devices": False,
+    "driver_options": False,
+    "base_images": [],
+    "fetch": False,
+    "frontends": [],
+    "host_namespaces": [],
+    "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0, "logs": 64 << 10},
+    "totals": {
+        "memory": 6 << 20,
+        "cpus": 0.01,
+        "pids": 1,
+        "networks": 0,
+        "volumes": 0,
+        "ports": 0,
+        "binds": 0,
+        "disk": 0,
+    },
+    "share": "none",
+    "ulimits": {},
+    "no_new_privileges": True,
+    "plain_binds": False,
+    "ports": {"min": 65536, "addresses": []},
+    "privileged": False,
+    "runtimes": [],
+    "security_options": False,
+    "sees_all": False,
+    "sysctls": [],
+    "unmapped_binds": False,
+    "unmodelled": False,
+}
 DEVELOPER = STRICTEST | {
     "base_images": ["ALL"],
     "build_bridge": True,
@@ -39,6 +77,7 @@ DEVELOPER = STRICTEST | {
 }
 ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
     "base_images": ["ALL"],
+    "frontends": ["ALL"],
     "binds": [{"path": "/", "mode": "rw"}],
     "capabilities": ["ALL"],
     "host_namespaces": ["network", "pid", "ipc", "uts", "cgroup", "user"],

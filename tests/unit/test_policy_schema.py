@@ -11,7 +11,7 @@ from sockproxy.policy.values import CAPABILITIES, LONGEST, ULIMITS, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
-LISTS = ["base_images", "binds", "capabilities", "host_namespaces", "runtimes", "sysctls", "via"]
+LISTS = ["base_images", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
 WORDS = ["share"]
 MAPS = ["limits", "ports", "sessions", "totals", "ulimits"]
 
@@ -66,6 +66,7 @@ GOOD = [
     ),
     ("base_images", "[ALL]", ["ALL"]),
     ("base_images", "['docker.io/library/*', 'r.example:5000/a/b:1']", ["docker.io/library/*", "r.example:5000/a/b:1"]),
+    ("frontends", "['docker.io/docker/dockerfile:1*']", ["docker.io/docker/dockerfile:1*"]),
     ("capabilities", "[ALL]", ["ALL"]),
     ("capabilities", "[NET_RAW, CHOWN]", ["NET_RAW", "CHOWN"]),
     ("host_namespaces", "[network, pid, ipc, uts, cgroup, user]", ["network", "pid", "ipc", "uts", "cgroup", "user"]),
