@@ -7,7 +7,6 @@ this one caller, and its questions can do no more than refuse a build or have on
 from __future__ import annotations
 
 import os
-import re
 import socket
 
 from . import images, names, wire
@@ -31,7 +30,6 @@ from .tunnel import Gone
 NAMED = ("BuildPrune", "ImagePush")  # operations of the Engine API that calls of BuildKit's come to
 CONNECTIONS = 64  # of one user at once; a build has two or three, and each is a process
 CANCELLING = 10.0  # seconds until a build that was cut off sets no more names: BuildKit does not tell
-_RECORD = re.compile(r"[0-9a-f]{16}")
 _open: dict[int, int] = {}  # connections of each user
 
 
@@ -126,17 +124,18 @@ class Mediated:
     async def _reply(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
         try:
             ask = question.get("ask")
-            if ask == "solve":
+            if ask in ("solve", "frontend"):
                 await self._share(daemon)
+            if ask == "solve":
                 return await self._solve(question, daemon)
             if ask == "frontend":
-                await self._share(daemon)
                 await self._intend("BuildKitFrontend", plain(question.get("build")), [])
             elif ask == "outcome":
-                self._end(
-                    str(question.get("rid")),
-                    {"grpc_status": text(question.get("status")), "image": text(question.get("image"))},
-                )
+                out: dict[str, object] = {
+                    "grpc_status": text(question.get("status")),
+                    "image": text(question.get("image")),
+                }
+                self._end(str(question.get("rid")), out)
             elif ask == "refused":
                 await self._deny(question)
             else:
@@ -160,8 +159,7 @@ class Mediated:
 
     async def _share(self, daemon: Daemon) -> None:
         """See that the cgroup is there under which a build's steps are to run."""
-        own = own_cgroup(None, self._context)
-        if own:
+        if own := own_cgroup(None, self._context):
             await self._shares.place(daemon, self._context, own)
 
     async def _intend(self, operation: str, build: object, tags: list[object], claim: Claim | None = None) -> str:
