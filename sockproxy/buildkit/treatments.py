@@ -63,7 +63,7 @@ class Solve(Treatment):
         if getattr(message.Definition, "def") and not _IMAGES.isdisjoint({*outputs, message.ExporterDeprecated}):
             request.context.path = "SolveRequest.Definition"
             raise request.context.refusal("would make an image that is nobody's (allowed: an output to a file)")
-        noted = _noted(message.FrontendAttrs, request)
+        noted = _noted(message.FrontendAttrs, request.origins)
         noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
         reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
         self._recorded = str(reply.get("rid", ""))
@@ -94,7 +94,7 @@ class Frontend(Treatment):
         """Have the intent recorded."""
         if not self.request.context.flag("cache_imports"):
             message.ClearField("CacheImports")
-        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request)})
+        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""
@@ -143,12 +143,12 @@ TREATMENTS: dict[str, type[Treatment]] = {
 }
 
 
-def _noted(attributes: Any, request: Request) -> dict[str, object]:
+def _noted(attributes: Any, found: list[str]) -> dict[str, object]:
     noted: dict[str, object] = {key: _bare(attributes[key]) for key in _NOTED if key in attributes}
     contexts = [
         f"{key.partition(':')[2]}={_bare(value)}" for key, value in attributes.items() if key.startswith("context:")
     ]
-    origins = sorted({_bare(origin)[:256] for origin in request.origins})[:_ORIGINS]
+    origins = sorted({_bare(origin)[:256] for origin in found})[:_ORIGINS]
     return noted | ({"contexts": sorted(contexts)} if contexts else {}) | ({"origins": origins} if origins else {})
 
 

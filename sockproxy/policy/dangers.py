@@ -147,6 +147,13 @@ DANGERS = (
         "leave it out, or let build machines alone build",
     ),
     Danger(
+        "frontends",
+        _any("frontends", {"ALL"}),
+        "frontends: [ALL]",
+        "has any image read the Dockerfile, and so mount others' build caches",
+        "name images that keep them apart: docker.io/docker/dockerfile:1.*",
+    ),
+    Danger(
         "fetch",
         _is("fetch", True),
         "fetch: true",

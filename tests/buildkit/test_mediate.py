@@ -363,5 +363,5 @@ def test_what_breaks_the_protocol_ends_the_connection() -> None:
     ],
 )
 def test_secrets_in_urls_are_not_told(source: str, told: str) -> None:
-    noted = treatments._noted({"context": source, "context:x": source, "build-arg:A": "hush"})
-    assert noted == {"context": told, "contexts": [f"x={told}"]}
+    noted = treatments._noted({"context": source, "context:x": source, "build-arg:A": "hush"}, [source])
+    assert noted == {"context": told, "contexts": [f"x={told}"], "origins": [told]}

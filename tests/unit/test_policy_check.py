@@ -156,6 +156,7 @@ EXAMPLES = {
     "sees_all: true": "sees_all: true",
     "default_bridge: true": "default_bridge: true",
     "cache_imports: true": "cache_imports: true",
+    "frontends: [ALL]": "frontends: [ALL]",
     "fetch: true": "fetch: true",
     "ports below 1024": "ports: {min: 80}",
     "ulimits rtprio or nice": "ulimits: {rtprio: 9}",
