@@ -12,7 +12,7 @@ import importlib.metadata
 import sys
 from typing import Any
 
-from sockproxy import paths, review
+from sockproxy import authoring, paths, review
 from sockproxy.errors import ConfigError
 
 FINDING, USAGE_ERROR = 1, 2
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("method", metavar="METHOD", help="GET, POST, ...")
     explain.add_argument("target", metavar="PATH", help="with or without a version, and with its query")
     explain.set_defaults(run=_explain)
+    authoring.add(commands)
     review.add(commands)
     _add_login(commands)
     return parser

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sockproxy.policy.document import Mapping, Node, Scalar, as_items, as_mapping, as_text, did_you_mean, one_of
+from sockproxy.policy.values import Form, closed, whole
 
 Binding = tuple[int, str, str]
 Warn = Callable[[str], None]
@@ -22,6 +23,20 @@ _SELECTOR = {
         re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_./:@-]{0,511}"),
         "an image, as it was named when the container was made",
     ),
+}
+_account_form: Form = {"type": "string", "pattern": whole(_ACCOUNT)}
+_user_form: Form = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 9_999_999_999}, _account_form]}
+_selector: dict[str, Form] = {
+    key: {"type": "string", "pattern": whole(pattern)} for key, (pattern, _) in _SELECTOR.items()
+}
+# Who may be bound, as JSON Schema.
+FORMS: dict[str, Form] = {
+    "user": _user_form,
+    "group": _account_form,
+    "container": {
+        **closed({**_selector, "owner": _user_form}, []),
+        "anyOf": [{"required": [key]} for key in _SELECTOR],
+    },
 }
 _CONTAINER = "a map with name, label or image (each once), and owner if it is not root's"
 

@@ -37,7 +37,7 @@ BUILT_IN = "built in"
 MOST_ROLES = 256
 EVERYBODYS = ("SystemOptions", "SystemPing", "SystemPingHead")  # a client that may not ping guesses a version and fails
 
-_ROLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
+ROLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 
 
 class RoleDict(TypedDict):
@@ -57,8 +57,8 @@ class Compiled(TypedDict):
     groups: dict[str, Binding]
     containers: list[tuple[Binding, dict[str, str]]]
     roles: dict[str, RoleDict]
-    audit: dict[str, str]
-    auth: dict[str, int | str]
+    audit: dict[str, Value]
+    auth: dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class _Draft:
 
     roles: dict[str, RoleDict]
     bindings: Bindings
-    audit: dict[str, str]
-    auth: dict[str, int | str]
+    audit: dict[str, Value]
+    auth: dict[str, Value]
 
 
 def compile_file(file: str | None, warn: Warn = lambda _: None) -> Compiled:
@@ -125,7 +125,7 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
         raise version.error(f"version {version.what}", "1")
     roles, bindings = top.get("roles"), top.get("bindings")
     merged = base.roles if roles is None else _Roles(as_mapping(roles, "a map of roles"), base.roles).compile()
-    audit, auth = settings.audit(top.get("audit")), settings.auth(top.get("auth"))
+    audit, auth = (settings.read(name, top.get(name)) for name in ("audit", "auth"))
     if bindings is None:
         return _Draft(merged, base.bindings, audit, auth)
     return _Draft(merged, read_bindings(bindings, list(merged), warn), audit, auth)
@@ -148,7 +148,7 @@ class _Roles:
     def compile(self) -> dict[str, RoleDict]:
         """Compile all of them, on top of the base."""
         for name, (key, _) in self._entries.items():
-            if not _ROLE.fullmatch(name):
+            if not ROLE.fullmatch(name):
                 raise key.error(f"{key.what} as a role's name", "a letter, then letters, digits, - or _, at most 64")
             self._role(name, ())
         return {**self._base, **self._done}
@@ -200,7 +200,7 @@ def _load_names() -> dict[str, str]:
     return names
 
 
-_NAMES = _load_names()
+OPERATIONS = _load_names()  # their names by both spellings
 
 
 def _operations(node: Node | None) -> dict[str, str]:
@@ -209,7 +209,7 @@ def _operations(node: Node | None) -> dict[str, str]:
     expected = "an operation, ContainerList or GET /containers/json, as the Engine API names it"
     for item in as_items(node, "a list of operations") if node else ():
         text = as_text(item, expected)
-        if text not in _NAMES:
-            raise item.error(f"unknown operation {item.what}{did_you_mean(text, _NAMES)}", expected)
-        found.setdefault(_NAMES[text], item.at)
+        if text not in OPERATIONS:
+            raise item.error(f"unknown operation {item.what}{did_you_mean(text, OPERATIONS)}", expected)
+        found.setdefault(OPERATIONS[text], item.at)
     return found

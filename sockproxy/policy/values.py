@@ -5,11 +5,34 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sockproxy.policy.document import Node, Scalar, as_items, as_mapping, as_text, did_you_mean, one_of
 
 Value = bool | int | float | str | None | list["Value"] | dict[str, "Value"]
-Parser = Callable[[Node], Value]
+Form = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """Read a node, or raise ConfigError.
+
+    Attributes:
+        form: JSON Schema of what is read, as far as that can tell.
+    """
+
+    read: Callable[[Node], Value]
+    form: Form
+
+    def __call__(self, node: Node) -> Value:
+        """Read a node."""
+        return self.read(node)
+
+
+def whole(pattern: re.Pattern[str] | str) -> str:
+    """Write a pattern that all of a text has to match as JSON Schema does."""
+    return f"^({pattern if isinstance(pattern, str) else pattern.pattern})$"
+
 
 # capabilities(7) as of Linux 6.18. A newer one is unknown to this version, so nobody has considered what it opens.
 CAPABILITIES = [
@@ -97,14 +120,17 @@ def words_of(key: str, value: Value) -> str:
     return f"{value / _UNITS[letter]:g}{letter}"
 
 
-def flag(node: Node) -> bool:
+def _flag(node: Node) -> bool:
     """Read true or false; YAML's other words for them are refused, since people disagree about them."""
     if not isinstance(node, Scalar) or not node.plain or node.text not in ("true", "false"):
         raise node.error(node.what, "true or false")
     return node.text == "true"
 
 
-def integer(low: int, high: int) -> Callable[[Node], int]:
+flag = Parser(_flag, {"type": "boolean"})
+
+
+def integer(low: int, high: int) -> Parser:
     """Make a parser of a whole number within bounds."""
 
     def parse(node: Node) -> int:
@@ -116,10 +142,10 @@ def integer(low: int, high: int) -> Callable[[Node], int]:
             raise node.error(node.what, f"a whole number from {low} to {high}")
         return int(node.text)
 
-    return parse
+    return Parser(parse, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def number(low: float, high: int) -> Callable[[Node], float]:
+def number(low: float, high: int) -> Parser:
     """Make a parser of a number with at most three decimals within bounds."""
 
     def parse(node: Node) -> float:
@@ -131,10 +157,10 @@ def number(low: float, high: int) -> Callable[[Node], float]:
             raise node.error(node.what, f"a number from {low} to {high}")
         return float(node.text) if "." in node.text else int(node.text)
 
-    return parse
+    return Parser(parse, {"type": "number", "minimum": low, "maximum": high})
 
 
-def size(low: int) -> Callable[[Node], int]:
+def size(low: int) -> Parser:
     """Make a parser of a size in bytes: digits and k, m, g or t (powers of 1024)."""
 
     def parse(node: Node) -> int:
@@ -144,12 +170,13 @@ def size(low: int) -> Callable[[Node], int]:
             raise node.error(node.what, f"a size such as 512m or 8g, at least {words_of('memory', low)}")
         return value
 
-    return parse
+    text = {"type": "string", "pattern": "^[0-9]{1,15}[kKmMgGtT]?[bB]?$"}
+    return Parser(parse, {"anyOf": [{"type": "integer", "minimum": low}, text]})
 
 
 def unlimited(parse: Parser) -> Parser:
     """Let null mean that there is no limit."""
-    return lambda node: None if node.is_null else parse(node)
+    return Parser(lambda node: None if node.is_null else parse(node), {"anyOf": [parse.form, {"type": "null"}]})
 
 
 def words(known: tuple[str, ...] | list[str] | re.Pattern[str], what: str) -> Parser:
@@ -169,7 +196,8 @@ def words(known: tuple[str, ...] | list[str] | re.Pattern[str], what: str) -> Pa
             found[text] = item
         return list(found)
 
-    return parse
+    item: Form = {"type": "string", "pattern": whole(known)} if isinstance(known, re.Pattern) else {"enum": [*known]}
+    return Parser(parse, {"type": "array", "items": item, "uniqueItems": True, "maxItems": LONGEST})
 
 
 def word(known: tuple[str, ...]) -> Parser:
@@ -178,10 +206,10 @@ def word(known: tuple[str, ...]) -> Parser:
     def parse(node: Node) -> Value:
         text = as_text(node, one_of(known))
         if text not in known:
-            raise node.error(node.what, one_of(known))
+            raise node.error(f"unknown {node.what}{did_you_mean(text, known)}", one_of(known))
         return text
 
-    return parse
+    return Parser(parse, {"enum": [*known]})
 
 
 def _items(node: Node, expected: str) -> list[Node]:
@@ -191,17 +219,27 @@ def _items(node: Node, expected: str) -> list[Node]:
     return items
 
 
-def capabilities(node: Node) -> Value:
+_names = words([*CAPABILITIES, ALL], "capabilities, without CAP_")
+
+
+def _capabilities(node: Node) -> Value:
     """Read names of capabilities, in one spelling only: capitals, without CAP_."""
-    found = words([*CAPABILITIES, ALL], "capabilities, without CAP_")(node)
+    found = _names(node)
     if isinstance(found, list) and ALL in found and len(found) > 1:
         raise node.error("ALL among others", "ALL alone, or names")
     return found
 
 
-def addresses(node: Node) -> Value:
+_alone = {"const": [ALL]}
+capabilities = Parser(_capabilities, {"anyOf": [_alone, {**_names.form, "items": {"enum": CAPABILITIES}}]})
+
+
+_written = words(re.compile(rf"{ALL}|[0-9a-f.:]{{2,39}}"), "addresses of the host, or ALL")
+
+
+def _addresses(node: Node) -> Value:
     """Read addresses of the host, each in its usual spelling; ALL stands for any."""
-    found = words(re.compile(rf"{ALL}|[0-9a-f.:]{{2,39}}"), "addresses of the host, or ALL")(node)
+    found = _written(node)
     for item in as_items(node, ""):
         try:
             usual = item.text == ALL or str(ipaddress.ip_address(item.text)) == item.text  # type: ignore[attr-defined]
@@ -212,23 +250,7 @@ def addresses(node: Node) -> Value:
     return found
 
 
-def binds(node: Node) -> Value:
-    """Read places on the host: {path: "{home}" or absolute, mode: ro or rw}."""
-    bind = entries({"path": _bind_path, "mode": _bind_mode}, every=True)
-    return [bind(item) for item in _items(node, 'a list of {path: "{home}" or absolute, mode: ro or rw}')]
-
-
-def _bind_path(node: Node) -> Value:
-    text = as_text(node, '"{home}" or an absolute path')
-    if text != "{home}" and (not _PATH.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/"))):
-        raise node.error(node.what, '"{home}", or an absolute path without "." or ".." and without a slash at its end')
-    return text
-
-
-def _bind_mode(node: Node) -> Value:
-    if not isinstance(node, Scalar) or node.text not in ("ro", "rw"):
-        raise node.error(node.what, "ro or rw")
-    return node.text
+addresses = Parser(_addresses, _written.form)
 
 
 def entries(parsers: dict[str, Parser], every: bool = False) -> Parser:
@@ -242,4 +264,30 @@ def entries(parsers: dict[str, Parser], every: bool = False) -> Parser:
                 raise mapping.error(f"no {key}", f"a map with {', '.join(parsers)}")
         return {text: parsers[text](value) for text, (_, value) in mapping.entries.items()}
 
-    return parse
+    return Parser(parse, closed({key: parser.form for key, parser in parsers.items()}, list(parsers) if every else []))
+
+
+def closed(properties: dict[str, Form], required: list[str]) -> Form:
+    """Form the JSON Schema of a map that has no other keys."""
+    form: Form = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**form, "required": required} if required else form
+
+
+def _bind_path(node: Node) -> Value:
+    text = as_text(node, '"{home}" or an absolute path')
+    if text != "{home}" and (not _PATH.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/"))):
+        raise node.error(node.what, '"{home}", or an absolute path without "." or ".." and without a slash at its end')
+    return text
+
+
+_no_dots = {"not": {"pattern": "(^|/)[.][.]?(/|$)"}}
+_path = Parser(_bind_path, {"type": "string", "pattern": whole(r"[{]home[}]|" + _PATH.pattern), **_no_dots})
+_bind = entries({"path": _path, "mode": word(("ro", "rw"))}, every=True)
+
+
+def _binds(node: Node) -> Value:
+    """Read places on the host: {path: "{home}" or absolute, mode: ro or rw}."""
+    return [_bind(item) for item in _items(node, 'a list of {path: "{home}" or absolute, mode: ro or rw}')]
+
+
+binds = Parser(_binds, {"type": "array", "items": _bind.form, "maxItems": LONGEST})

@@ -131,8 +131,8 @@ BAD = [
     ("binds", "[{mode: ro}]", "no path, expected a map with path, mode"),
     ("binds", "[{path: /srv, mode: ro, typo: 1}]", "unknown key `typo`, expected one of path, mode"),
     ("binds", "[{path: /srv, moed: ro}]", "unknown key `moed` (did you mean mode?), expected one of path, mode"),
-    ("binds", "[{path: /srv, mode: RW}]", "`RW`, expected ro or rw"),
-    ("binds", "[{path: /srv, mode: [ro]}]", "a list, expected ro or rw"),
+    ("binds", "[{path: /srv, mode: RW}]", "unknown `RW`, expected one of ro, rw"),
+    ("binds", "[{path: /srv, mode: [ro]}]", "a list, expected one of ro, rw"),
     ("binds", "[{path: null, mode: ro}]", '`null`, expected "{home}" or an absolute path'),
     ("binds", "[{path: {home}, mode: ro}]", 'a map, expected "{home}" or an absolute path'),
     *(
@@ -192,7 +192,7 @@ BAD = [
     ("sessions", "{output: null}", "`null`, expected a size such as 512m or 8g, at least 0k"),
     ("totals", "{disk: much}", "`much`, expected a size such as 512m or 8g, at least 0k"),
     ("sessions", "{input: 1m}", "unknown key `input`, expected one of output"),
-    ("share", "web", "`web`, expected one of none, group"),
+    ("share", "web", "unknown `web`, expected one of none, group"),
     ("limits", "{logs: 1k}", "`1k`, expected a size such as 512m or 8g, at least 64k"),
     ("ports", "{min: null}", "`null`, expected a whole number from 1 to 65536"),
 ]
