@@ -30,9 +30,9 @@ def config_dir() -> str:
     return _find("config", "share/sockproxy", "roles.yaml")
 
 
-def roles_file() -> str:
-    """Find the file of the built-in roles."""
-    return os.path.join(config_dir(), "roles.yaml")
+def role_files() -> tuple[str, str]:
+    """Find the files of the built-in roles: the basic ones, and those that are ready for known clients."""
+    return os.path.join(config_dir(), "roles.yaml"), os.path.join(config_dir(), "ready.yaml")
 
 
 def policy_file(chosen: str | None) -> str | None:

@@ -20,7 +20,7 @@ from .errors import Malformed, NotFound, Refused, Unavailable
 from .faults import FAULTS, fault, fault_of
 from .images import NoImage
 from .loop import IN, Lock, Loop
-from .objects import Objects
+from .objects import PORTS, Objects
 from .policy import Decision, Policy
 from .references import Resolution
 from .shares import Shares
@@ -111,7 +111,7 @@ class Approval:
         merged = model.merge(parts)
         host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
         if ports:
-            merged["Labels"][counts.PORTS] = str(ports)  # type: ignore[index]
+            merged["Labels"][PORTS] = str(ports)  # type: ignore[index]
         await self._shares.log(daemon, host)
         host["CgroupParent"] = await self._shares.place(daemon, context, str(host.get("CgroupParent", "")))
         return query, merged

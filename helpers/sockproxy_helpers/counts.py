@@ -13,10 +13,9 @@ from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
 from .loop import Lock, Loop
-from .objects import BRIDGE, OWNER
+from .objects import BRIDGE, OWNER, PORTS
 from .operations import REFERENCE, quote
 
-PORTS = "io.sockproxy.ports"  # a label of containers: how many host ports they publish, running or not
 COUNTED = ("ContainerCreate", "NetworkCreate", "VolumeCreate")
 SHOWN = 5  # of what there is, in a refusal
 Items = list[dict[str, object]]

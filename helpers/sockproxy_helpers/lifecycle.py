@@ -25,6 +25,12 @@ _SYSCTL = re.compile(r"[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)+")
 _TRUE, _FALSE = ("", "1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _OWN_PROFILES = ("seccomp=builtin", "apparmor=docker-default")
 
+# What the Engine masks and protects by itself, in all versions (moby oci/defaults.go).
+_DAEMONS_PATHS = (
+    {"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"},
+    {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+)
+
 
 def _capabilities(value: list[str], ctx: Context) -> list[str]:
     """Bring names into one spelling: the daemon takes any case, with CAP_ or without."""
@@ -78,9 +84,14 @@ def security_opt(value: list[str] | None, ctx: Context) -> list[str]:
     return ["no-new-privileges" if no_new_privileges else "no-new-privileges=false", *kept]
 
 
-def kernel_paths(value: list[str], ctx: Context) -> list[str]:
-    """Refuse any list of masked or read-only paths, the empty one above all: it replaces the daemon's own."""
+def kernel_paths(value: list[str], ctx: Context) -> list[str] | None:
+    """Refuse any list of masked or read-only paths, the empty one above all: it replaces the daemon's own.
+
+    That one may come back as `inspect` shows it, from who renews a container; the daemon then puts its own there again.
+    """
     if not ctx.flag("security_options"):
+        if any(own.issubset(value) for own in _DAEMONS_PATHS):
+            return None
         raise ctx.refusal("may not replace the list of protected paths (allowed: null)", "security_options")
     return value
 

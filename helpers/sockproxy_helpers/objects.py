@@ -15,6 +15,7 @@ from .errors import Malformed, NotFound, Unavailable
 from .operations import quote
 
 OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
+PORTS = "io.sockproxy.ports"  # a label of containers: how many host ports they publish, running or not
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
 REMEMBERED = 10_000

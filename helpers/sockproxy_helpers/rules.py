@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .context import Context
 from .errors import Malformed
-from .objects import BRIDGE, OWNER
+from .objects import BRIDGE, OWNER, PORTS
 from .operations import NAME
 from .strict import show
 from .walk import is_zero
@@ -85,8 +85,14 @@ def labels(value: dict[str, str], ctx: Context) -> dict[str, str]:
 
 
 def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
-    """Write down on a new object whose it is."""
-    return {**labels(value or {}, ctx), OWNER: str(ctx.caller.uid)}
+    """Write down on a new object whose it is.
+
+    Our own labels may come back as `inspect` shows them, where they say what we do: clients that renew a container make
+    it from that. The number of its ports is written anew.
+    """
+    mark = str(ctx.caller.uid)
+    given = {key: text for key, text in (value or {}).items() if (key, text) != (OWNER, mark) and key != PORTS}
+    return {**labels(given, ctx), OWNER: mark}
 
 
 def owner_mark(value: str | None, ctx: Context) -> str:

@@ -89,9 +89,9 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     source = BUILT_IN if file is None else file
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
-    built_in = paths.roles_file()
-    draft = _compile(parse(read(built_in), os.path.basename(built_in)), _Draft({}, Bindings(), {}, {}), warn)
-    draft = _compile(parse(untrusted_text, source), draft, warn)
+    base = _Draft({}, Bindings(), {}, {})
+    built_in = [base := _compile(parse(read(own), os.path.basename(own)), base, warn) for own in paths.role_files()]
+    draft = _compile(parse(untrusted_text, source), base, warn)
     bound = draft.bindings
     compiled = Compiled(
         version=VERSION,
@@ -99,7 +99,7 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
         users=bound.users,
         groups=bound.groups,
         containers=bound.containers,
-        roles=draft.roles,
+        roles=_wanted(draft, *(stage.roles for stage in built_in)),
         audit=draft.audit,
         auth=draft.auth,
     )
@@ -129,6 +129,16 @@ def _compile(document: Node | None, base: _Draft, warn: Warn) -> _Draft:
     if bindings is None:
         return _Draft(merged, base.bindings, audit, auth)
     return _Draft(merged, read_bindings(bindings, list(merged), warn), audit, auth)
+
+
+def _wanted(draft: _Draft, basic: dict[str, RoleDict], ready: dict[str, RoleDict]) -> dict[str, RoleDict]:
+    """Leave out the ready roles that nobody has and that the file does not change."""
+    bound = draft.bindings
+    entries = [*bound.users.values(), *bound.groups.values(), *(binding for binding, _ in bound.containers)]
+    used = {role for _, role, _ in entries}
+    return {
+        name: role for name, role in draft.roles.items() if name in used or name in basic or role is not ready.get(name)
+    }
 
 
 class _Roles:

@@ -5,7 +5,7 @@ Roles are judged that somebody but root has: root can do all of it without sockp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sockproxy.policy.values import Value
@@ -15,6 +15,9 @@ Rules = dict[str, tuple[Value, str]]
 # Of the host, not of the container's own namespaces: with these a process leaves its container (capabilities(7)).
 _ESCAPES = {"ALL", "BPF", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "PERFMON", "SYS_ADMIN", "SYS_BOOT"}
 _ESCAPES |= {"SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME", "SYSLOG"}
+# What tells of the inside of a container, or leads there.
+_INSIDE = {"ContainerInspect", "ContainerLogs", "ContainerExec", "ContainerAttach", "ContainerArchive", "ContainerCreate"}
+_INSIDE |= {"ContainerExport", "ContainerCopy", "PutContainerArchive", "ContainerAttachWebsocket", "ImageCommit"}
 _ROOT = "can become root of this host"
 _ALONE = "leave it out, or give the role to root alone"
 
@@ -127,7 +130,7 @@ DANGERS = (
     Danger("runtimes", _any("runtimes", {"ALL"}), "runtimes: [ALL]", "chooses runtimes that confine less", "name them"),
     Danger(
         "sees_all",
-        _is("sees_all", True),
+        _both(_is("sees_all", True), _any("allow", _INSIDE)),
         "sees_all: true",
         "sees everybody's containers with the secrets in their environments, and may do to them what the role allows",
         "leave out of `allow` what need not be, exec, attach and create above all: in root's containers they are root",
@@ -209,8 +212,9 @@ SETTINGS = {
 LONG_CACHE = 300  # seconds that somebody who was shut out may go on
 
 
-def of_role(rules: Rules) -> Iterator[tuple[Danger, str]]:
+def of_role(rules: Rules, operations: Iterable[str]) -> Iterator[tuple[Danger, str]]:
     """Find the dangers of a role, each with the line that makes it."""
+    rules = {**rules, "allow": ([*operations], "")}
     for danger in DANGERS:
         if danger.here(rules):
             yield danger, rules[danger.rule][1]

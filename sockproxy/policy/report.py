@@ -32,7 +32,7 @@ def warnings(compiled: Compiled) -> Iterator[str]:
         yield "nobody is bound to a role: every call will be refused"
     for name, role in compiled["roles"].items():
         if holders := _holders(compiled, name, but="root"):
-            for danger, at in dangers.of_role(role["rules"]):
+            for danger, at in dangers.of_role(role["rules"], role["operations"]):
                 yield f"{at}: role {name} has {danger.what}: {holders} {danger.then}. {_sentence(danger.advice)}"
     settings: dict[str, Mapping[str, object]] = {"audit": compiled["audit"], "auth": compiled["auth"]}
     for (section, key, value), (then, advice) in dangers.SETTINGS.items():

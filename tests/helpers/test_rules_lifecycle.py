@@ -212,6 +212,26 @@ def test_our_labels(key: str) -> None:
         create({"Mounts": [mount]}, ADMIN)
 
 
+def test_our_labels_come_back_as_inspect_shows_them() -> None:
+    given: dict[str, object] = {"io.sockproxy.owner": "1000", "io.sockproxy.ports": "7", "a": "b"}
+    for name in ("ContainerCreate", "VolumeCreate"):
+        _, built = judge(name, {"Labels": given})
+        assert isinstance(built, dict)
+        assert built["Labels"] == {"a": "b", "io.sockproxy.owner": "1000"}
+    with pytest.raises(Refused, match="own"):
+        judge("ContainerCreate", {"Labels": {"io.sockproxy.owner": "01000"}})
+
+
+def test_the_daemons_own_lists_come_back_as_inspect_shows_them() -> None:
+    masked = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi"]
+    fixed = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+    built = create({"MaskedPaths": [*masked, "/sys/firmware", "/proc/asound"], "ReadonlyPaths": fixed})
+    assert built.keys().isdisjoint({"MaskedPaths", "ReadonlyPaths"})
+    for field, paths in (("MaskedPaths", masked), ("ReadonlyPaths", fixed[1:])):
+        with pytest.raises(Refused, match="protected paths"):
+            create({field: paths})
+
+
 def test_labels_like_ours_are_free() -> None:
     judge("ContainerCreate", {"Labels": {"io.sockproxyx": "", "A": "1", "a": "2"}})
 

@@ -114,6 +114,19 @@ def test_reserved_labels_are_refused(people: People, key: str) -> None:
     assert people.root.state() == before
 
 
+def test_a_container_is_made_anew_from_what_inspect_shows(people: People) -> None:
+    """As watchtower does, and interfaces that have a button for it."""
+    bob = people.bob
+    shown = bob.get("GET", f"/containers/{bob.run('bob')}/json")
+    networks = {"EndpointsConfig": shown["NetworkSettings"]["Networks"]}
+    for field in ("CgroupnsMode", "CgroupParent"):  # "host" by itself with cgroups of version 1; the tests' own name
+        del shown["HostConfig"][field]
+    body = {**shown["Config"], "HostConfig": shown["HostConfig"], "NetworkingConfig": networks}
+    renewed = bob.get("GET", f"/containers/{bob.get('POST', '/containers/create', body)['Id']}/json")
+    assert renewed["Config"]["Labels"] == shown["Config"]["Labels"]
+    assert renewed["HostConfig"].items() >= shown["HostConfig"].items()
+
+
 def test_an_update_does_not_change_labels(people: People) -> None:
     container = people.bob.run("bob")
     assert people.bob.ask("POST", f"/containers/{container}/update", {"Labels": {OWNER: "0"}}).status == 403

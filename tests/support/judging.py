@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from sockproxy import paths
 from sockproxy.policy.schema import RULES
 from sockproxy_helpers import model
 from sockproxy_helpers.caller import Caller
@@ -10,6 +14,10 @@ from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.operations import load
 
 OPERATIONS = {operation.name: operation for operation in load()}
+# The names of the built-in roles, as an error lists them.
+ROLES = "one of " + ", ".join(
+    sorted(re.findall("(?m)^  ([a-z-]+):", "".join(Path(f).read_text() for f in paths.role_files())))
+)
 OWNED = {OWNER: "1000"}  # the label that Kim's new objects get
 KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 

@@ -17,6 +17,7 @@ from sockproxy import cli, paths
 from sockproxy.policy import report
 from sockproxy.policy.compile import compile_text
 from sockproxy.policy.dangers import DANGERS, Danger
+from tests.support.judging import ROLES
 
 GROUP, USER = grp.getgrgid(0).gr_name, pwd.getpwuid(0).pw_name
 
@@ -55,10 +56,7 @@ def test_a_bad_file(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
     policy.write_text("version: 1\nbindings: [{user: carol, role: vewer}]\n")
     code, out, err = check(capsys, "--config", str(policy))
     assert (code, out) == (2, "")
-    assert (
-        err == f"{policy}:2:32: unknown role `vewer` (did you mean viewer?), expected one of admin, auditor, ci, "
-        "developer, viewer\n"
-    )
+    assert err == f"{policy}:2:32: unknown role `vewer` (did you mean viewer?), expected {ROLES}\n"
 
 
 def test_no_file(capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,10 +111,10 @@ def test_an_incomplete_installation_is_told(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(paths, "_TOP", str(tmp_path / "a"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="not completely installed"):
-        paths.roles_file()
+        paths.role_files()
     (tmp_path / "share/sockproxy").mkdir(parents=True)
     (tmp_path / "share/sockproxy/roles.yaml").write_text("")
-    assert paths.roles_file() == f"{tmp_path}/share/sockproxy/roles.yaml"
+    assert paths.role_files()[0] == f"{tmp_path}/share/sockproxy/roles.yaml"
 
 
 def test_names_that_no_account_has() -> None:
@@ -153,7 +151,7 @@ EXAMPLES = {
     "unmapped_binds: true": "unmapped_binds: true",
     "bind_groups: true": "bind_groups: true",
     "runtimes: [ALL]": "runtimes: [ALL]",
-    "sees_all: true": "sees_all: true",
+    "sees_all: true": "{sees_all: true, allow: [ContainerInspect]}",
     "default_bridge: true": "default_bridge: true",
     "cache_imports: true": "cache_imports: true",
     "frontends: [ALL]": "frontends: [ALL]",
@@ -181,7 +179,7 @@ def test_each_danger(danger: Danger) -> None:
 
 def test_no_danger_in_the_strictest_role_nor_in_the_built_in_ones_for_users() -> None:
     assert warnings(f"{BOUND}roles: {{r: {{}}}}") == []
-    for role in ("viewer", "developer", "ci"):
+    for role in ("viewer", "developer", "ci", "auditor"):
         assert warnings(BOUND.replace("r}", f"{role}}}")) == []
 
 

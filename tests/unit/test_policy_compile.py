@@ -18,6 +18,7 @@ from sockproxy.policy.schema import RULES
 from sockproxy_helpers import operations
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.policy import Policy
+from tests.support.judging import ROLES
 
 EXAMPLE = Path(paths.config_dir(), "sockproxy.example.yaml")
 GOLDEN = Path(__file__).with_name("policy_example.json")
@@ -261,7 +262,6 @@ def test_ten_thousand_bindings() -> None:
 WHO = "{user: a, role: viewer}"
 CONTAINER = "a map with name, label or image (each once), and owner if it is not root's"
 OPERATION = "expected an operation, ContainerList or GET /containers/json, as the Engine API names it"
-ROLES = "one of admin, auditor, ci, developer, viewer"
 TOP = "one of version, bindings, roles, audit, auth"
 BODY = "one of extends, allow, deny, " + ", ".join(RULES)
 
