@@ -16,7 +16,14 @@ Rules = dict[str, tuple[Value, str]]
 _ESCAPES = {"ALL", "BPF", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "PERFMON", "SYS_ADMIN", "SYS_BOOT"}
 _ESCAPES |= {"SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME", "SYSLOG"}
 # What tells of the inside of a container, or leads there.
-_INSIDE = {"ContainerInspect", "ContainerLogs", "ContainerExec", "ContainerAttach", "ContainerArchive", "ContainerCreate"}
+_INSIDE = {
+    "ContainerInspect",
+    "ContainerLogs",
+    "ContainerExec",
+    "ContainerAttach",
+    "ContainerArchive",
+    "ContainerCreate",
+}
 _INSIDE |= {"ContainerExport", "ContainerCopy", "PutContainerArchive", "ContainerAttachWebsocket", "ImageCommit"}
 _ROOT = "can become root of this host"
 _ALONE = "leave it out, or give the role to root alone"
