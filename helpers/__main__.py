@@ -19,5 +19,9 @@ if __name__ == "__main__":
         from sockproxy_helpers import attacher
 
         attacher.main()
+    elif sys.argv[1:2] == ["mappable"] and len(sys.argv) == 3:
+        from sockproxy_helpers import mappable
+
+        mappable.main(sys.argv[2])
     else:
-        raise SystemExit("usage: python3 -I -S -B helpers lifecycle|network|filesystem|binds|attacher")
+        raise SystemExit("usage: python3 -I -S -B helpers lifecycle|network|filesystem|binds|attacher|mappable PATH")

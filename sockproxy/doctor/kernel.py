@@ -15,6 +15,7 @@ from sockproxy.policy.compile import Compiled, compile_file
 
 # The same on every architecture (include/uapi/asm-generic/unistd.h).
 OPEN_TREE, OPENAT2, MOUNT_SETATTR, LANDLOCK_CREATE_RULESET = 428, 437, 442, 444
+SHOWN = 3  # paths of those with one answer
 _TELL_ABI = 1  # flag of landlock_create_ruleset(2)
 NEWEST_ABI_USED = 6  # confine.py: signals to processes outside
 SO_PEERPIDFD = 77
@@ -62,19 +63,36 @@ def pidfd(machine: Machine) -> Iterator[Finding]:
 
 
 def file_systems(machine: Machine) -> Iterator[Finding]:
-    """See that each place that roles may bind lies on a file system that can be idmapped."""
+    """See that each place that roles may bind lies on a file system that can be idmapped: by trying, as root."""
     try:
         compiled = compile_file(paths.policy_file(machine.settings.config))
     except ConfigError:
         raise Unknown("the policy is wrong") from None
     mounted = _mounted(machine)
+    alike: dict[
+        tuple[str, str, tuple[str, ...]], list[str]
+    ] = {}  # one of those that must have the same answer is tried
     for path in sorted(_bindable(machine, compiled)):
-        place, kind = _mount_of(mounted, os.path.realpath(path))
-        if any(fnmatch.fnmatchcase(kind, pattern) for pattern in UNMAPPABLE):
+        real = os.path.realpath(path)
+        below = tuple(f"{place} ({kind})" for place, kind in mounted if place.startswith(real.rstrip("/") + "/"))
+        alike.setdefault((*_mount_of(mounted, real), below), []).append(path)
+    for (place, kind, below), found in alike.items():
+        tried = machine.mappable(found[0]) or "guessed"
+        where, names = f"{place} ({kind})", ", ".join(found[:SHOWN]) + " …" * (len(found) > SHOWN)
+        unmappable = any(fnmatch.fnmatchcase(kind, pattern) for pattern in UNMAPPABLE)
+        if tried == "none" or (tried == "guessed" and unmappable):
             yield Finding(
-                f"{path} is on {place} ({kind}), whose mounts take no id map",
-                "keep it on ext4, xfs, btrfs or (from Linux 6.3 on) tmpfs, or take it out of the role's binds",
+                f"{names} is on {where}, whose mounts take no id map",
+                "keep it on ext4, xfs, btrfs or (from Linux 6.3 on) tmpfs; or take it out of the role's binds; or let "
+                "the role read there, with root's eyes (unmapped_binds)",
             )
+        elif tried == "top":
+            yield Finding(
+                f"{names} can be bound in parts only: something mounted below takes no id map: {', '.join(below)}",
+                "have people bind folders beside it, or unmount it",
+            )
+        elif tried != "missing":
+            yield Finding(f"{names} on {where}" + (", by its kind: root can try" if tried == "guessed" else ""))
 
 
 def _bindable(machine: Machine, compiled: Compiled) -> set[str]:

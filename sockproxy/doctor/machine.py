@@ -11,9 +11,12 @@ import pwd
 import resource
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from sockproxy import paths
 from sockproxy.supervise.table import Settings
 
 _ACL_USER, _ACL_GROUP, _ACL_ENTRY = 2, 8, 8  # tags and bytes of an entry of system.posix_acl_access (acl(5))
@@ -173,6 +176,21 @@ class Machine:
                 return False
             os.close(fd)
             return True
+
+    def mappable(self, path: str) -> str:
+        """Try an ID map on a copy of the mount that a path is on, which is attached nowhere (helpers' mappable.py).
+
+        Returns:
+            "all", "top" when something mounted below can't be mapped, "none", "missing"; "" when it can't be tried.
+        """
+        if os.geteuid() != 0:
+            return ""
+        command = [os.path.realpath(sys.executable), "-I", "-S", "-B", paths.helpers_dir(), "mappable", path]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)  # noqa: S603 (our own)
+        except subprocess.TimeoutExpired:
+            return ""
+        return done.stdout.strip()
 
     def clock_is_synchronised(self) -> bool:
         """Ask the kernel whether a time service keeps the clock (adjtimex(2))."""

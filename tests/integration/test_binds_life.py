@@ -130,8 +130,8 @@ class Killer:
         self._proxy, self._chance = proxy, random.Random(4)
         self.killed: dict[str, list[float]] = {name: [] for name in self.VICTIMS}
 
-    def strike(self, running: subprocess.Popen[bytes]) -> None:
-        """Wait a random part of the time that a command takes, and kill one of a few processes, or none."""
+    def strike(self, running: subprocess.Popen[bytes]) -> str:
+        """Wait a random part of the time that a command takes, and kill one of a few processes, or none; name it."""
         victim = self._chance.choice([*self.VICTIMS, "", ""])
         try:
             running.wait(self._chance.random() * 0.6)
@@ -143,6 +143,8 @@ class Killer:
                 pid = self._proxy.processes[victim]
                 os.kill(pid, signal.SIGKILL)
                 eventually(lambda: self._proxy.processes.get(victim, pid) != pid, f"another {victim}", 30)
+                return victim
+        return ""
 
 
 def test_cycles_leave_nothing(mortal: Proxy, users: Users, work: Path) -> None:
@@ -151,9 +153,11 @@ def test_cycles_leave_nothing(mortal: Proxy, users: Users, work: Path) -> None:
     run = ["docker", "run", "--rm", "-v", f"{work}:/h", "-v", f"{work}/file:/f:ro", "busybox", "cat", "/h/file", "/f"]
     for _ in range(CYCLES):
         running = mortal.start(users.alice, run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        killer.strike(running)
+        killed = killer.strike(running)
         out, error = running.communicate(timeout=60)
-        assert running.returncode or out == b"mine\nmine\n", (out, error)
+        # Who carries the output may be killed when it has told the exit code, and not yet all of that.
+        whole = running.returncode == 0 and killed != "lifecycle"
+        assert out == b"mine\nmine\n" if whole else b"mine\nmine\n".startswith(out), (killed, out, error)
         assert out or error
         worked += running.returncode == 0
     assert worked >= CYCLES // 4

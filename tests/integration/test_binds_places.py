@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sockproxy.doctor.machine import Machine
+from sockproxy.supervise.table import Settings
 from tests.support import needs
 from tests.support.cli import assert_done, assert_refused
 from tests.support.engines import Engine
@@ -98,6 +100,8 @@ def test_file_systems_that_can_not(
     assert "its file system does not let root in the container be you on disk (allowed: ext4, xfs" in done.stderr
     below = proxy.run(alice, ["docker", "run", "--rm", "-v", f"{alice.home}:/h", *script])
     assert "something that is mounted below it" in below.stderr
+    doctor = Machine(Settings(None, *["/x"] * 5))
+    assert [doctor.mappable(str(path)) for path in (place, alice.home, users.bob.home)] == ["none", "top", "all"]
     other = start_proxy(
         engine, policy=default_policy(users) + "roles: {developer: {extends: developer, unmapped_binds: true}}\n"
     )

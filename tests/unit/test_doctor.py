@@ -48,6 +48,8 @@ class Small(Machine):
             "/containers/json": [{"Names": ["/web"], "Mounts": [{"Source": "/srv/www"}]}],
         }
         self.system_calls: dict[int, tuple[int, int]] = {}
+        self.maps: dict[str, str] = {}
+        self.tries = False
         self.synchronised, self.free, self.descriptors, self.pidfds = True, 1 << 40, 1 << 19, True
         for name in ("proc", "etc/docker", "log"):
             (folder / name).mkdir(parents=True)
@@ -115,6 +117,9 @@ class Small(Machine):
     def system_call(self, number: int, *arguments: int | None) -> tuple[int, int]:
         return self.system_calls.get(number, (7, 0))
 
+    def mappable(self, path: str) -> str:
+        return self.maps.get(path, "all" if self.tries else "")
+
     def peer_option(self, number: int) -> bool:
         return self.pidfds
 
@@ -181,6 +186,17 @@ def _policy(text: str) -> Callable[[Small], None]:
 def _overlay(machine: Small) -> None:
     _policy("version: 1\nbindings: [{user: root, role: r}]\nroles: {r: {binds: [{path: /srv, mode: ro}]}}\n")(machine)
     machine.write("/proc/self/mountinfo", "1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /srv rw - overlay x rw\n")
+
+
+def _tried(word: str) -> Callable[[Small], None]:
+    """Have a folder on ext4, with something mounted below it, say this to a map."""
+
+    def change(machine: Small) -> None:
+        _overlay(machine)
+        machine.write("/proc/self/mountinfo", "1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /srv/old rw - nfs4 x rw\n")
+        machine.maps = {"/srv": word}
+
+    return change
 
 
 def _front(machine: Small) -> None:
@@ -272,6 +288,12 @@ CASES: list[tuple[str, Callable[[Small], None], str]] = [
     ("mounts", _no(kernel.MOUNT_SETATTR), "no mount_setattr(2)"),
     ("mounts", lambda machine: machine.write("/proc/sys/user/max_user_namespaces", "0\n"), "switched off"),
     ("file-systems", _overlay, "/srv is on /srv (overlay)"),
+    ("file-systems", _tried("none"), "/srv is on / (ext4), whose mounts take no id map"),
+    (
+        "file-systems",
+        _tried("top"),
+        "/srv can be bound in parts only: something mounted below takes no id map: /srv/old",
+    ),
     ("pidfd", _set(pidfds=False), "no SO_PEERPIDFD"),
     ("confinement", _answer("/info", {"SecurityOptions": None}), "without a seccomp filter"),
     ("confinement", _answer("/info", {"SecurityOptions": ["name=seccomp,profile=unconfined"]}), "without a seccomp"),
@@ -289,6 +311,16 @@ def test_a_check_finds_what_it_is_for(name: str, change: Callable[[Small], None]
     findings = run(name, machine).findings
     assert any(text in finding.text for finding in findings), findings
     assert all(finding.remedy for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("word", "facts"),
+    [("all", ["/srv on / (ext4)"]), ("", ["/srv on / (ext4), by its kind: root can try"]), ("missing", [])],
+)
+def test_each_place_is_told(word: str, facts: list[str], machine: Small) -> None:
+    _tried(word)(machine)
+    result = run("file-systems", machine)
+    assert (result.facts, result.findings) == (facts, [])
 
 
 def test_every_row_is_tested() -> None:
