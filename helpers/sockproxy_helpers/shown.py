@@ -56,7 +56,7 @@ class Shown:
             return mount
         mode = bind.asked.split(":")[2] if isinstance(bind.asked, str) and bind.asked.count(":") == 2 else ""
         shown = {"Type": "bind", "Source": bind.source, "Destination": mount.get("Destination"), "Mode": mode}
-        return {**shown, "RW": bind.writable, "Propagation": "rprivate"}
+        return {**shown, "RW": bind.writable, "Propagation": _propagation(bind.asked, mode)}
 
     def _asked(self, host: Part) -> None:
         """Put what was asked for where it stood in the request."""
@@ -72,3 +72,10 @@ class Shown:
         host["Mounts"] = mounts
         if not mounts:
             del host["Mounts"]
+
+
+def _propagation(asked: object, mode: str) -> str:
+    """Tell a bind's propagation: of those that a bind may have, all but one word mean the daemon's default."""
+    options = asked.get("BindOptions") if isinstance(asked, dict) else None
+    named = options.get("Propagation") if isinstance(options, dict) else None
+    return "private" if named == "private" or "private" in mode.split(",") else "rprivate"

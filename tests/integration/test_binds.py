@@ -161,7 +161,9 @@ def test_binds_are_in_no_list_of_volumes(proxy: Proxy, users: Users, home: Path)
 
 def test_inspect_and_ps_show_what_was_asked_for(proxy: Proxy, users: Users, home: Path) -> None:
     alice, mounts = users.alice, "{{json .Mounts}}\n{{json .HostConfig.Binds}}\n{{json .HostConfig.Mounts}}"
-    create = ["create", "--name", "shown", "-v", f"{home}:/a:ro", "--mount", f"type=bind,src={home},dst=/b", "busybox"]
+    binds = ["-v", f"{home}:/a:ro", "-v", f"{home}:/c:private", "--mount", f"type=bind,src={home},dst=/b"]
+    binds += ["--mount", f"type=bind,src={home},dst=/d,ro,bind-propagation=private"]
+    create = ["create", "--name", "shown", *binds, "busybox"]
     proxy.engine.docker(*create)
     bare = proxy.engine.docker("inspect", "-f", mounts, "shown").stdout.splitlines()
     listed = proxy.engine.docker("ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}").stdout
@@ -173,6 +175,14 @@ def test_inspect_and_ps_show_what_was_asked_for(proxy: Proxy, users: Users, home
         assert order == [sorted(json.loads(text) or [], key=str) for text in bare]
     ps = ["docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}"]
     assert assert_done(proxy.run(alice, ps)) == listed
+    for spread in ("rshared", "slave"):
+        for form in (
+            ["-v", f"{home}:/a:{spread}"],
+            ["--mount", f"type=bind,src={home},dst=/b,bind-propagation={spread}"],
+        ):
+            done = proxy.run(alice, ["docker", "create", *form, "busybox"])
+            assert_refused(done)
+            assert "private" in done.stderr  # what would be allowed
 
 
 def test_records_go_with_their_containers(proxy: Proxy, users: Users, home: Path) -> None:

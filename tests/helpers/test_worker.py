@@ -1,0 +1,80 @@
+"""Pieces of work, each in a process: what they return, raise, or keep waiting for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from sockproxy_helpers import worker
+from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.worker import Reply, Worker
+from tests.helpers.support import run
+
+KIM, LEE = 1000, 1001
+
+
+def refuse() -> Reply:
+    raise Refused("HostConfig.Binds", "not this one", "binds")
+
+
+def fail() -> Reply:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def crash() -> Reply:
+    os._exit(3)
+
+
+def hang() -> Reply:
+    time.sleep(60)
+    return {}
+
+
+async def collected(workers: Worker, loop: Loop) -> None:
+    """Wait until all processes have been collected."""
+    while workers.busy:
+        await loop.wait({}, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (lambda: {"path": "/x"}, {"path": "/x"}),
+        (refuse, {"error": 403, "message": "HostConfig.Binds: not this one", "rule": "binds"}),
+        (fail, {"error": 500, "message": "the bind can't be made: Operation not permitted", "rule": ""}),
+        (crash, {"error": 502, "message": "the bind's file system does not answer", "rule": ""}),
+    ],
+)
+def test_each_end_is_told(work: Callable[[], Reply], expected: Reply) -> None:
+    loop, found = Loop(), list[Reply]()
+    workers = Worker(loop)
+
+    async def ask() -> None:
+        found.append(await workers.run(KIM, work))
+        await collected(workers, loop)
+
+    run(loop, ask())
+    assert found == [expected]
+
+
+def test_who_has_a_file_system_hang_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user's processes are few, are killed, and do not keep another's from being made meanwhile."""
+    monkeypatch.setattr(worker, "SECONDS", 0.5)
+    loop, told = Loop(), list[tuple[int, object]]()
+    workers, begun = Worker(loop), time.monotonic()
+
+    async def ask(uid: int, work: Callable[[], Reply]) -> None:
+        reply = await workers.run(uid, work)
+        told.append((uid, reply.get("message")))
+        assert workers.busy.get(KIM, 0) <= Worker.MOST_EACH
+
+    run(loop, *(ask(KIM, hang) for _ in range(Worker.MOST_EACH + 2)), ask(LEE, dict))
+    assert told[0] == (LEE, None)
+    assert {said for uid, said in told if uid == KIM} == {"the bind's file system does not answer"}
+    assert time.monotonic() - begun > 2 * 0.5  # those above the number waited for the first to end
+
+    run(loop, collected(workers, loop))
