@@ -43,7 +43,10 @@ class Target:
     Attributes:
         path: the socket to use.
         pids: finds its processes.
+        proxy: of sockproxy itself.
     """
+
+    proxy: Proxy | None = None
 
     def __init__(self, name: str, path: Path, root: int) -> None:
         self.name, self.path, self._root = name, str(path), root
@@ -102,6 +105,7 @@ def targets(folder: Path) -> Iterator[list[Target]]:
         proxy = Proxy(engine, folder / "proxy", POLICY)
         started.append(cast("subprocess.Popen[bytes]", proxy.up))
         found.append(Target("sockproxy", proxy.listen, proxy.up.pid))
+        found[-1].proxy = proxy
         yield found
     finally:
         for process in reversed(started):
