@@ -28,9 +28,9 @@ from .identity import Identity
 from .loop import IN, Loop
 from .policy import Policy
 from .record import Recorder
-from .recording import Sessions
 from .redact import Redaction
 from .revoke import Streams
+from .sessions import Sessions
 from .shares import Shares
 from .shown import Shown
 from .staging import Stager
@@ -147,7 +147,9 @@ class Helper:
         statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
             approved = await self._approval.call(call, who, decision, client, daemon, statement)
-            recording = await self._sessions.begin(call, decision, self.policy, statement.objects, approved.body)
+            recording = await self._sessions.begin(
+                call, who.uid, decision, self.policy, statement.objects, approved.body
+            )
         except FAULTS as error:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ import pytest
 from sockproxy.audit.log import Log
 from sockproxy.audit.seal import Sealer
 from sockproxy.review.verify import verify
+from sockproxy_helpers.sessions import MOST
 from tests.support.cli import Running, Terminal, assert_done
 from tests.support.containers import API
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
-from tests.support.raw import call
+from tests.support.raw import Connection, call
 from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
@@ -92,6 +94,20 @@ def test_what_is_printed_is_recorded_and_what_is_typed_is_not(recording: Proxy, 
     file.write_text(whole)
 
 
+@pytest.mark.parametrize("options", [[], ["-t"]])
+def test_what_a_container_prints_to_who_attached(recording: Proxy, users: Users, options: list[str]) -> None:
+    begin = len(recording.records())
+    script = "echo one; echo two >&2; sleep 0.2; echo three"
+    assert_done(recording.docker(users.alice, "run", "--rm", *options, "busybox", "sh", "-c", script))
+    rid, said = only(recording, begin)
+    lines = (recording.log / "sessions" / f"{rid}.cast").read_text().splitlines()[1:]
+    text = "".join(json.loads(line)[2] for line in lines)
+    assert sorted(text.split()) == ["one", "three", "two"]
+    assert "\0" not in text  # a frame's head
+    assert ("\r\n" in text) == bool(options)
+    assert "left_out" not in said
+
+
 def test_a_terminal_is_played_without_harm(recording: Proxy, users: Users, box: str) -> None:
     begin = len(recording.records())
     with Terminal(recording, users.alice, "exec", "-it", box, "sh", rows=33, columns=111) as shell:
@@ -124,6 +140,19 @@ def test_no_byte_is_lost_and_the_recording_is_bounded(recording: Proxy, users: U
     assert isinstance(said, dict)
     assert said["left_out"] == (16 << 20) - LIMIT
     assert LIMIT // 2 < said["bytes"] < 10 * LIMIT
+
+
+def test_one_user_can_not_have_all_recordings(recording: Proxy, users: Users, box: str) -> None:
+    attach = f"{API}/containers/{box}/attach?stream=1&stdout=1"
+    headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    with ExitStack() as stack:
+        opened = [stack.enter_context(Connection(recording.listen, users.alice)) for _ in range(MOST + 1)]
+        answers = [connection.call("POST", attach, None, **headers) for connection in opened]
+        assert [answer.status for answer in answers] == [101] * MOST + [503]
+        assert "being recorded already" in answers[-1].message
+        others = assert_done(recording.docker(users.bob, "run", "--rm", "busybox", "echo", "one"))
+        assert others == "one\n"
+    eventually(lambda: call(recording.listen, "POST", attach, None, users.alice, **headers).status == 101, "room again")
 
 
 def test_what_can_not_be_recorded_is_refused(recording: Proxy, users: Users, box: str) -> None:
