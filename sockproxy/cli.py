@@ -130,6 +130,10 @@ def _add_login(commands: Any) -> None:
     logout.add_argument("--all", action="store_true", help="revoke all tokens of the user's, wherever they are")
     logout.add_argument("--host", metavar="HOST", help=host)
     logout.set_defaults(run=_logout)
+    forward = commands.add_parser("with-token", help="run a command whose connections all carry the token (buildx)")
+    forward.add_argument("--host", metavar="HOST", help=host)
+    forward.add_argument("command", metavar="CMD", nargs=argparse.REMAINDER, help="what to run")
+    forward.set_defaults(run=_with_token)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +219,12 @@ def _login(options: argparse.Namespace) -> int:
     from sockproxy.login import command
 
     return command.login(options)
+
+
+def _with_token(options: argparse.Namespace) -> int:
+    from sockproxy.login import forward
+
+    return forward.main(options)
 
 
 def _logout(options: argparse.Namespace) -> int:

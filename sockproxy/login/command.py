@@ -41,7 +41,7 @@ def login(options: argparse.Namespace) -> int:
     else:
         secret = getpass.getpass(f"Password of {user}: ")
     word = base64.b64encode(f"{user}:{secret}".encode()).decode()
-    status, said = _call(_socket(options.host), "POST", "", f"Basic {word}")
+    status, said = _call(socket_of(options.host), "POST", "", f"Basic {word}")
     if status != 200:
         return _refused(said)
     config = Config()
@@ -58,7 +58,7 @@ def logout(options: argparse.Namespace) -> int:
     if not authorization.startswith("Bearer spx_"):
         print(f"not logged in: no token of sockproxy's in {config.path}", file=sys.stderr)
         return USAGE_ERROR
-    status, said = _call(_socket(options.host), "DELETE", "?all=1" if options.all else "", authorization)
+    status, said = _call(socket_of(options.host), "DELETE", "?all=1" if options.all else "", authorization)
     config.restore()
     if status not in (200, 401):  # 401: it is not good any more
         return _refused(said)
@@ -66,7 +66,8 @@ def logout(options: argparse.Namespace) -> int:
     return 0
 
 
-def _socket(host: str | None) -> str:
+def socket_of(host: str | None) -> str:
+    """Find the socket that users talk to."""
     host = host or os.environ.get("DOCKER_HOST") or f"{PREFIX}/run/sockproxy/docker.sock"
     if not host.startswith(PREFIX):
         raise SystemExit(f"{host} is no unix socket: --host unix:///PATH")

@@ -1,7 +1,8 @@
 """Have the auth process say who presents a credential; give and revoke tokens.
 
-A client presents one in the Authorization header of each request (`HttpHeaders` in docker's config.json). It counts
-instead of what the kernel tells of the process, and both are recorded. It goes to the auth process and nowhere else.
+A client presents one in the Authorization header of each request (`HttpHeaders` in docker's config.json), or once for
+a connection, by PUT. It counts instead of what the kernel tells of the process, and both are recorded. It goes to the
+auth process and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from sockproxy.errors import HelperGone, LoginFailed, RequestError
 from sockproxy.http import answer
 from sockproxy.http.head import Head
 
-TOKENS = b"/_sockproxy/tokens"  # POST gives one, DELETE revokes the one presented; ?all=1, and all of its user's
+# POST gives one; DELETE revokes the one presented, ?all=1 all of its user's; PUT holds for the rest of the connection.
+TOKENS = b"/_sockproxy/tokens"
 RENEW = 10.0  # seconds before an assertion ends: the helper has to see it in time
 LONGEST = 2048  # characters of a header that is worth asking about
 

@@ -103,6 +103,7 @@ class Session:
         self._head: Head | None = None
         self._unread = False  # the client may still be sending this request's body
         self._vouched: Vouched | None = None
+        self._held = ""  # what was presented once for the whole connection
         self._visit = Visit()
 
     async def run(self) -> None:
@@ -269,7 +270,7 @@ class Session:
 
     async def _identify(self, head: Head) -> None:
         """Have the auth process say who presents a credential; it counts for this connection while it is presented."""
-        authorization = login.presented(head)
+        authorization = login.presented(head) or self._held
         if not authorization:
             self._vouched = None
         elif self._vouched is None or not self._vouched.holds(authorization):
@@ -283,9 +284,15 @@ class Session:
         return caller.from_process(process)
 
     async def _tokens(self) -> bool:
-        """Give or revoke a token, on the record."""
+        """Give or revoke a token, on the record; or let one hold for all requests of this connection."""
         head = self._head
         assert head is not None
+        if head.method == "PUT" and not self._unread:
+            presented, sock = login.presented(head), self._client.sock
+            self._vouched = await login.identify(self._services.helpers, presented, sock)
+            self._held = presented
+            await self._client.send(answer.options(self._request_id, close=False))
+            return self._keep()
         done, text = await login.tokens(self._services.helpers, head, self._client.sock, self._request_id)
         who = self._caller().record()
         await self._services.recorder.record({"ev": "auth", "rid": self._request_id, "who": who, "login": done})

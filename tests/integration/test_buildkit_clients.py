@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -38,6 +39,33 @@ def environment(proxy: Proxy, user: User, version: str) -> dict[str, str]:
         subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", config], check=True)
     path = f"{client.docker.parent}:/usr/local/bin:/usr/bin:/bin"
     return proxy.environment(user) | {"DOCKER_CONFIG": str(config), "PATH": path}
+
+
+def test_a_token_is_enough_for_a_build(proxy28: Proxy, users: Users, version: str) -> None:
+    """buildx makes connections of its own, which carry none: mallory, who has no role, logs in as alice."""
+    mallory = users.mallory
+    subprocess.run(["chpasswd"], input=f"{users.alice.name}:correct horse 9", text=True, check=True)
+    env = environment(proxy28, mallory, version)
+    context = folder(mallory, "token", {"Dockerfile": "FROM busybox\nRUN echo built >/word\n"})
+    sockproxy = [sys.executable, "-I", "-m", "sockproxy"]
+    logged_in = proxy28.run(
+        mallory,
+        [*sockproxy, "login", "--user", users.alice.name, "--password-stdin"],
+        env=env,
+        input="correct horse 9\n",
+    )
+    assert logged_in.returncode == 0, logged_in.stderr
+    tag, build = f"by-token{version}", ["docker", "buildx", "build", "-t", f"by-token{version}", str(context)]
+    assert "no binding matches" in proxy28.run(mallory, build, env=env).stderr
+    assert_done(proxy28.run(mallory, [*sockproxy, "with-token", *build], env=env))
+    ran = proxy28.run(mallory, [*sockproxy, "with-token", "docker", "run", "--rm", tag, "cat", "/word"], env=env)
+    assert (ran.returncode, ran.stdout) == (0, "built\n"), ran.stderr
+    assert proxy28.run(mallory, [*sockproxy, "with-token", "sh", "-c", "exit 7"], env=env).returncode == 7
+    assert proxy28.run(mallory, [*sockproxy, "logout"], env=env).returncode == 0
+    assert proxy28.run(mallory, [*sockproxy, "with-token", *build], env=env).returncode == 2
+    assert proxy28.engine.docker("inspect", "-f", '{{index .Config.Labels "io.sockproxy.owner"}}', tag).stdout == (
+        f"{users.alice.uid}\n"
+    )
 
 
 def test_outputs_contexts_and_ssh(proxy28: Proxy, users: Users, version: str) -> None:

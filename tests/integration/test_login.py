@@ -111,6 +111,19 @@ def test_one_connection_can_change_who_it_is(door: Proxy, users: Users, shared: 
         assert connection.call("GET", LIST).status == 403
 
 
+def test_what_is_said_once_holds_for_the_connection_alone(door: Proxy, users: Users, shared: User) -> None:
+    with Connection(door.listen, shared) as connection:
+        assert connection.call("PUT", TOKENS).status == 401
+        assert connection.call("PUT", TOKENS, Authorization=basic(users.alice)).status == 200
+        assert connection.call("GET", LIST).status == 200
+        last(door, "intent", user=users.alice.name, peer_user=shared.name, via="password")
+        assert connection.call("GET", LIST, Authorization=basic(users.carol)).status == 200  # as long as that is said
+        last(door, "intent", user=users.carol.name, peer_user=shared.name)
+        assert connection.call("PUT", TOKENS, Authorization="Bearer x").status == 401
+        assert connection.call("PUT", TOKENS, b"{}", Authorization=basic(users.alice)).status == 404
+    assert ask(door, shared).status == 403
+
+
 BAD = {
     "wrong": basic("{alice}", "wrong"),
     "empty": basic("{alice}", ""),
@@ -252,6 +265,17 @@ def test_sudo_docker_is_recorded_as_the_person_behind_it(door: Proxy, users: Use
     script = 'echo "$1" >/proc/self/loginuid && exec docker events --until 1s'  # as a login leaves it
     door.run(users.root, ["sh", "-c", script, "sh", str(users.alice.uid)])
     assert last(door, "intent", user="root", loginuid=users.alice.uid)["who"]["login"] == users.alice.name
+
+
+def test_a_command_with_a_token_that_is_not_good_is_told_so(door: Proxy, shared: User) -> None:
+    config = shared.home / ".docker" / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps({"HttpHeaders": {"Authorization": "Bearer spx_" + "a" * 43}}))
+    done = login(door, shared, "with-token", "docker", "--config", "/nonexistent", "ps")
+    assert (done.returncode, "the token is not valid here" in done.stderr) == (1, True), done.stderr
+    assert login(door, shared, "with-token", "/no/such/command").returncode == 127
+    assert login(door, shared, "with-token").returncode == 2
+    config.unlink()
 
 
 def test_accounts_that_may_not_be_used(door: Proxy, users: Users) -> None:

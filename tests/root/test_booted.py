@@ -94,7 +94,7 @@ def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
     assert "not confined" not in machine.must("journalctl", "-o", "cat", "--unit", "sockproxy-*")
     told = machine.run("sockproxy", "doctor").stdout
     assert "mallory can open /var/run/docker.sock past sockproxy" in told
-    for name in ("daemon", "serving", "code", "landlock", "accounts"):
+    for name in ("daemon", "serving", "code", "landlock", "accounts", "pam"):
         assert f"ok      {name} " in told, told
 
 
@@ -172,8 +172,9 @@ def test_how_it_does_is_told(machine: Booted) -> None:
     assert ": healthy" in told
     assert "alice" in told
     assert machine.run("sockproxy", "status", user="alice").returncode == 2
-    machine.must("usermod", "-aG", "sockproxy-status", "alice")
+    machine.must("gpasswd", "-a", "alice", "sockproxy-status")
     assert ": healthy" in machine.must("sockproxy", "status", user="alice")
+    machine.must("gpasswd", "-d", "alice", "sockproxy-status")  # what is installed is compared at the end
 
 
 def test_what_crashes_or_hangs_comes_back(machine: Booted) -> None:
