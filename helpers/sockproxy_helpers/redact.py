@@ -16,7 +16,7 @@ TEXT, ITEMS, FIELDS = (
     200,
     20,
     64,
-)  # characters of a text, items of a list or map, changed fields: more says nothing more
+)  # characters of a text, items of a list or empty ones of a map, fields: more says nothing more
 HIDDEN = 200  # texts that are looked for in what the daemon says
 _HOW: dict[str, str] = {row[0]: row[1] for row in read_table("recorded", 2)}
 _PLAIN = ("", "0", "1", "true", "false")
@@ -60,9 +60,13 @@ class Redaction:
 
     def _show(self, path: str, how: str, value: object) -> object:
         if isinstance(value, dict):
-            items = list(value.items())[:ITEMS]
+            items = list(value.items())
+            if len(items) > ITEMS:  # clients write out all fields of the API: those that say something come first
+                items.sort(key=lambda item: is_zero(item[1]))
+                said = sum(not is_zero(item) for _, item in items)
+                items = items[: min(max(said, ITEMS), FIELDS)]
             shown = {self._key(key): self._show(*_below(path, str(key), how), item) for key, item in items}
-            return shown | ({"…": len(value) - ITEMS} if len(value) > ITEMS else {})
+            return shown | ({"…": len(value) - len(items)} if len(value) > len(items) else {})
         if how == "command" and isinstance(value, (list, str)):
             return self._command(value if isinstance(value, list) else [value])
         if isinstance(value, list):

@@ -6,6 +6,7 @@ comes from, so that a refusal can name the line to change.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -89,9 +90,8 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     source = BUILT_IN if file is None else file
     if len(source) > 255 or not source.isprintable():  # it is part of each place in the policy
         raise ConfigError(source[:255], 0, 0, "this path", "a printable path of at most 255 characters")
-    base = _Draft({}, Bindings(), {}, {})
-    built_in = [base := _compile(parse(read(own), os.path.basename(own)), base, warn) for own in paths.role_files()]
-    draft = _compile(parse(untrusted_text, source), base, warn)
+    built_in = _built_in(tuple((own, os.stat(own).st_mtime_ns) for own in paths.role_files()))
+    draft = _compile(parse(untrusted_text, source), built_in[-1], warn)
     bound = draft.bindings
     compiled = Compiled(
         version=VERSION,
@@ -106,6 +106,15 @@ def compile_text(untrusted_text: bytes, file: str | None, warn: Warn = lambda _:
     if len(dump(compiled)) > LARGEST:
         raise ConfigError(source, 0, 0, "more than fits into the compiled policy", f"at most {LARGEST} bytes compiled")
     return compiled
+
+
+@functools.lru_cache(maxsize=1)
+def _built_in(files: tuple[tuple[str, int], ...]) -> list[_Draft]:
+    """Compile our own files, each on top of the one before it; anew when one was changed, as by an upgrade."""
+    drafts = [_Draft({}, Bindings(), {}, {})]
+    for file, _ in files:
+        drafts.append(_compile(parse(read(file), os.path.basename(file)), drafts[-1], lambda _: None))
+    return drafts[1:]
 
 
 def dump(compiled: Compiled) -> bytes:

@@ -147,3 +147,10 @@ def test_no_secret_of_what_real_clients_send_is_told(path):
         assert "s3cret" not in redaction.scrub(f"the daemon quotes {' '.join(planted[:50])}")
         count += len(planted)
     assert count > 5
+
+
+def test_no_field_hides_behind_many_empty_ones() -> None:
+    noise = {f"Field{number}": None for number in range(60)}
+    shown = Redaction(b"salt", "program").show("", {"HostConfig": {**noise, "Privileged": True, "CapAdd": ["ALL"]}})
+    assert isinstance(shown, dict)
+    assert shown["HostConfig"].items() >= {"Privileged": True, "CapAdd": ["ALL"], "…": 42}.items()

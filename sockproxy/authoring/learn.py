@@ -1,0 +1,233 @@
+"""`sockproxy policy learn`: the least role under which what the record says was done is allowed.
+
+It begins with the operations that were used and the strictest value of each rule, judges each call, and where one is
+refused widens the rule that refuses, by the least of what the call itself has that gets it further. What no request
+shows the need of is taken from the role `developer`, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from sockproxy.authoring import replay
+from sockproxy.authoring.replay import Kind
+from sockproxy.policy.compile import EVERYBODYS, ROLE, Compiled, compile_file, compile_text, dump
+from sockproxy.policy.schema import RULES
+from sockproxy.policy.values import ALL, Value
+from sockproxy.review.text import plain
+from sockproxy_helpers import shape
+from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.policy import Policy
+
+# Rules whose need no request shows: the daemon or the kernel meets them later, or another process judges by them.
+UNTOLD = {
+    "capabilities": "which of the usual ones a program needs stands in no request",
+    "limits": "how much was used stands in no request",
+    "totals": "how much was used stands in no request",
+    "build_bridge": "what a build's steps reach is not on record",
+    "base_images": "the images that a build begins with are not on record",
+}
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - where a port is published for which no address is given
+STEPS = 100  # that a rule is widened for one call
+Rules = dict[str, Value]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--role", metavar="NAME", default="learned", type=_name, help="its name (%(default)s)")
+    replay.add_options(parser)
+
+
+def _name(text: str) -> str:
+    if not ROLE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a role")
+    return text
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command: 0 a policy is written, 1 there is nothing to learn from, or not all of it can be allowed.
+
+    Raises:
+        OSError: the record can't be read.
+    """
+    done = [kind for kind in replay.kinds(options) if not kind.call.denied and kind.call.out.get("status", 0) < 400]
+    if not done:
+        print("sockproxy policy: no calls that were done", file=sys.stderr)
+        return 1
+    text = learn(done, options.role)
+    policy = Policy(dump(compile_text(text.encode(), options.role)))
+    refused = [kind for kind in done if kind.judge(policy).refused]
+    print(text, end="")
+    for kind in refused:
+        why = plain(kind.judge(policy).verdict)
+        print(f"sockproxy policy: no role allows it: {plain(kind.call.operation)}: {why}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def learn(done: list[Kind], role: str) -> str:
+    """Write the policy file.
+
+    Args:
+        done: calls that were allowed.
+        role: its name.
+    """
+    usual = _built_in()["roles"]["developer"]["rules"]
+    rules: Rules = {name: usual[name][0] if name in UNTOLD else rule.default for name, rule in RULES.items()}
+    rules["via"] = list[Value](sorted({kind.who.via for kind in done}))
+    rules["sees_all"] = any(_anothers(kind) for kind in done)
+    operations = sorted(set(filter(None, map(_operation, done))) - set(EVERYBODYS))
+    for kind in done:
+        _widen(rules, operations, kind)
+    return _text(role, operations, rules, done)
+
+
+def _operation(kind: Kind) -> str:
+    finding = kind.judge(_policy([], {name: rule.default for name, rule in RULES.items()}, kind.who.user)).finding
+    return finding.match.operation.name if finding and finding.match else ""
+
+
+def _anothers(kind: Kind) -> bool:
+    """Tell whether a call was about what is somebody else's."""
+    return any(item.get("owner") not in (None, kind.who.uid) for item in kind.call.objects)
+
+
+def _policy(operations: Iterable[str], rules: Rules, user: str) -> Policy:
+    names = dict.fromkeys([*EVERYBODYS, *operations], "learned:1")
+    placed = {name: (value, "learned:1") for name, value in rules.items()}
+    compiled = {
+        **_built_in(),
+        "users": {user or "-": (1, "learned", "learned:1")},
+        "groups": {},
+        "roles": {"learned": {"at": "learned:1", "operations": names, "rules": placed}},
+    }
+    return Policy(dump(cast(Compiled, compiled)))
+
+
+@functools.cache
+def _built_in() -> Compiled:
+    return compile_file(None)
+
+
+def _widen(rules: Rules, operations: list[str], kind: Kind) -> None:
+    """Widen the rules until they allow a call, or can't be."""
+    for _ in range(STEPS):
+        refusal = _refusal(rules, operations, kind)
+        if not isinstance(refusal, Refused) or refusal.rule not in rules:
+            return
+        name = refusal.rule
+        for value in filter(shape.RULES[name], _wider(name, rules[name], kind)):
+            further = _refusal({**rules, name: value}, operations, kind)
+            if _kernel(further) != _kernel(refusal):
+                rules[name] = value
+                break
+        else:
+            return
+
+
+def _refusal(rules: Rules, operations: list[str], kind: Kind) -> object:
+    result = kind.judge(_policy(operations, rules, kind.who.user))
+    return result.finding.refusal if result.finding and result.refused else None
+
+
+def _kernel(refusal: object) -> str:
+    """Leave out of a refusal what would be allowed: that changes with each value."""
+    return "" if refusal is None else str(refusal).partition(" (allowed")[0]
+
+
+def _wider(name: str, value: Value, kind: Kind) -> Iterator[Value]:
+    """Give wider values of a rule, the least first."""
+    said = list(dict.fromkeys(_said(kind.call.request.get("body")), None)) + list(kind.call.request["query"].values())
+    if isinstance(value, bool):
+        yield not value
+    elif name == "binds" and isinstance(value, list):
+        places = sorted({text.partition(":")[0] for text in map(str, said) if text.startswith("/")}, key=len)
+        for mode in ("ro", "rw"):
+            for path in places:
+                yield [*value, {"path": path.rstrip("/") or "/", "mode": mode}]
+    elif isinstance(value, list):
+        yield from ([*value, word] for word in _words(name, said) if word not in value)
+        yield [ALL]
+    elif isinstance(value, dict):
+        for key, bound in value.items():
+            if isinstance(bound, list):
+                asked = [*map(str, said), *EVERYWHERE]
+                yield from ({**value, key: [*bound, word]} for word in asked if word and word not in bound)
+                yield {**value, key: [ALL]}
+            else:
+                yield from ({**value, key: number} for number in _beyond(key, bound, _numbers(said)))
+                yield {**value, key: None}
+        if name == "ulimits":
+            yield from ({**value, str(word): None} for word in said if word not in value)
+
+
+def _beyond(key: str, bound: Value, numbers: set[int]) -> list[int]:
+    """Choose the numbers that a bound excludes, the nearest first."""
+    if not isinstance(bound, (int, float)):
+        return []
+    if key == "min":
+        return sorted((number for number in numbers if number < bound), reverse=True)
+    return sorted(number for number in numbers if number > bound)
+
+
+def _said(value: object) -> Iterator[object]:
+    """List all texts, keys and numbers in a request."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _said(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _said(item)
+    elif value is not None:
+        yield value
+
+
+def _words(name: str, said: list[object]) -> list[str]:
+    """Choose the words that a list may have: those that the request says, in the spelling of the file."""
+    texts = [text for item in said for text in (str(item), str(item).upper().removeprefix("CAP_"))]
+    form = json.dumps(RULES[name].parse.form)
+    known = set(re.findall(r'"([A-Za-z_]+)"', form)) if '"enum"' in form else None
+    if name == "host_namespaces":
+        return sorted(known or ())
+    return [text for text in dict.fromkeys(texts) if text and (known is None or text in known) and text != ALL]
+
+
+def _numbers(said: list[object]) -> set[int]:
+    numbers = {int(item) for item in said if type(item) is int and item > 0}
+    return numbers | {int(text) for text in map(str, said) if re.fullmatch("[1-9][0-9]{0,4}", text)}
+
+
+def _text(role: str, operations: list[str], rules: Rules, done: list[Kind]) -> str:
+    first, last = min(kind.call.time for kind in done), max(kind.call.time for kind in done)
+    users = sorted({kind.who.user for kind in done if kind.who.user} - {"root"})
+    lines = [
+        f"# Learned from {replay.times(done)}, {first[:10]} to {last[:10]}. Read it before it is used: what was done",
+        "# once is allowed for ever, and what was not done yet is refused. `sockproxy check` tells what it means.",
+        "version: 1",
+        "bindings:",
+        "  - {user: root, role: admin}",
+        *(f"  - {{user: {json.dumps(user)}, role: {role}}}" for user in users),
+        "roles:",
+        f"  {role}:",
+        f"    allow: [{', '.join(operations)}]",
+    ]
+    for name, value in rules.items():
+        if value != RULES[name].default:
+            why = f"   # as developer: {UNTOLD[name]}" if name in UNTOLD else ""
+            lines.append(f"    {name}: {json.dumps(value)}{why}")
+    lines.append(
+        "# Not on record, and at the strictest: share, default_bridge, unmapped_binds, bind_groups, plain_binds."
+    )
+    results = [(kind, kind.judge(_policy(operations, rules, kind.who.user)).untold) for kind in done]
+    lines += [
+        f"# Cannot be told: {plain(kind.call.operation)}: {plain(untold)} [{plain(kind.call.rid)}]"
+        for kind, untold in results
+        if untold
+    ]
+    return "\n".join(lines) + "\n"
