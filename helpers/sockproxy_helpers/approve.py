@@ -9,14 +9,14 @@ import json
 import os
 import socket
 
-from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, wire
+from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, warn, wire
 from .call import Approved, Call
 from .caller import Caller
-from .context import Context
+from .context import Context, context_of
 from .counts import Turns
 from .daemon import Daemon
 from .disk import Disk
-from .errors import Malformed, NotFound, Refused, Unavailable
+from .errors import Malformed, NotFound, Unavailable
 from .faults import FAULTS, fault, fault_of
 from .images import NoImage
 from .loop import IN, Lock, Loop
@@ -58,11 +58,12 @@ class Approval:
         The intent is on the record when this returns, and before anything is made by the way.
         """
         approved = Approved()
-        context = _context(decision, who, call.operation.name)
+        context = context_of(decision, who, call.operation.name)
         statement.objects = context.found
         body = strict.parse(call.body) if call.body else None
         statement.asked(body)
         try:
+            statement.would(decision.why, warn.settle(context, lambda: self._judge(call.query, body, context)))
             if context.operation == PARTED:
                 query, body = await self._create(call.query, body, context, client, daemon, statement)
             else:
@@ -92,13 +93,18 @@ class Approval:
         approved.body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         return approved
 
+    def _judge(self, query: Query, body: object, context: Context) -> None:
+        """Judge all fields of a call, those of other scopes too, without any effect."""
+        parts = model.split(body) if context.operation == PARTED else {self._scope: body}
+        for scope, own in parts.items():
+            model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
+
     async def _create(
         self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon, statement: Statement
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
+        self._judge(query, body, context)  # before anything is asked or made: a refusal leaves nothing behind
         parts = model.split(body)
-        for scope, own in parts.items():  # before anything is asked or made: a refusal leaves nothing behind
-            model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
         own = parts[self._scope]
@@ -129,11 +135,9 @@ class Approval:
 
     async def _build_network(self, query: Query, client: socket.socket, assertion: str) -> Query:
         """Have the network helper say what network the steps of a build get, as for a container."""
-        mode = dict(query).get("networkmode", "")
-        body: object = {"HostConfig": {"NetworkMode": mode}}
+        body: object = {"HostConfig": {"NetworkMode": dict(query).get("networkmode", "")}}
         approved = await self._ask("network", {"part": "ImageBuild", "body": body, "assertion": assertion}, client)
-        mode = approved["HostConfig"]["NetworkMode"]  # type: ignore[index]
-        return _put(query, "networkmode", mode)
+        return _put(query, "networkmode", approved["HostConfig"]["NetworkMode"])  # type: ignore[index]
 
     async def _ask(self, sibling: str, part: dict[str, object], client: socket.socket) -> object:
         """Have a sibling approve its part, for the client whose socket it gets."""
@@ -159,7 +163,8 @@ class Approval:
         try:
             if operation not in (PARTED, "ImageBuild"):
                 raise Malformed(f"{operation} has no parts")
-            context = _context(policy.decide(who, operation), who, operation)
+            context = context_of(policy.decide(who, operation), who, operation)
+            warn.settle(context, lambda: model.approve(self._scope, PARTED, [], header.get("body"), context))
             _, body = model.approve(self._scope, PARTED, [], header.get("body"), context)
             await self._resolve(daemon, context, [], body)
             if self._scope == "network" and isinstance(body, dict):
@@ -192,9 +197,3 @@ async def receive(loop: Loop, channel: socket.socket) -> bytes:
 def _put(query: Query, name: str, value: str) -> Query:
     """Give a parameter another value; "" leaves it out."""
     return [*(pair for pair in query if pair[0] != name), *([(name, value)] if value else [])]
-
-
-def _context(decision: Decision, who: Caller, operation: str) -> Context:
-    if not decision.allowed:
-        raise Refused("", decision.why, at=decision.at)
-    return Context(decision.rules, who, operation, decision.role, decision.mates)

@@ -9,6 +9,10 @@ from .errors import Refused
 from .fields import Field
 from .objects import Object
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .policy import Decision
+
 # Takes an object's path, a field's name and row, the object as it was given, and the one that is being built.
 Trace = Callable[[str, str, Field, dict[str, object], dict[str, object]], None]
 
@@ -98,3 +102,14 @@ class Context:
         who = f"role {self.role}" if self.role else "your role"
         line = self.rules[rule][1] if rule in self.rules else ""
         return Refused(self.path + at, f"{who} {why}" if rule else why, rule, line)
+
+
+def context_of(decision: Decision, who: Caller, operation: str) -> Context:
+    """Form the context of a call that is allowed.
+
+    Raises:
+        Refused: it is not.
+    """
+    if not decision.allowed:
+        raise Refused("", decision.why, at=decision.at)
+    return Context(decision.rules, who, operation, decision.role, decision.mates)

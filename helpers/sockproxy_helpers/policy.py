@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable
 
+from . import warn
 from .caller import Caller, Container, account
 from .errors import BadPolicy
 from .shape import RULES, as_list, as_map, as_selector, as_text, expect, unique
@@ -33,7 +34,7 @@ class Decision:
     Attributes:
         role: "" when no binding matches.
         at: FILE:LINE of what decided: the line that allows the operation, else the role's, else the policy's name.
-        why: when refused, the sentence for the caller; else "".
+        why: when refused, the sentence for the caller; also when it is let through by warn mode; else "".
         rules: of the role, each its value and FILE:LINE. Shared between decisions: only to be read.
         mates: tells by the uid who shares with the caller, within a group.
     """
@@ -70,8 +71,8 @@ class Policy:
         self._roles = {role: _Role(role, value) for role, value in as_map(top["roles"], "roles").items()}
         self._users = self._bindings(top["users"], "users")
         self._groups = self._bindings(top["groups"], "groups")
-        audit = as_map(top["audit"], "audit", {"on_full", "commands"})
-        self.audit = {name: as_text(value, f"audit: {name}") for name, value in audit.items()}
+        audit = as_map(top["audit"], "audit", {"on_full", "commands"}).items()
+        self.audit = {name: as_text(value, f"audit: {name}") for name, value in audit}
         expect(self.audit["commands"] in ("program", "all"), "audit: commands")
         self.auth = as_map(top["auth"], "auth", {"accounts", "cache", "token_hours"})
         expect(self.auth["accounts"] in ("pam", "none"), "auth: accounts")
@@ -80,11 +81,9 @@ class Policy:
         self._containers = [self._selected(entry) for entry in as_list(top["containers"], "containers")]
 
     def _bindings(self, value: object, where: str) -> dict[str, Binding]:
-        bindings = {}
-        for name, entry in as_map(value, where).items():
-            expect(name != "", where)
-            bindings[name] = self._binding(entry, f"{where} {name}")
-        return bindings
+        entries = as_map(value, where)
+        expect("" not in entries, where)
+        return {name: self._binding(entry, f"{where} {name}") for name, entry in entries.items()}
 
     def _binding(self, entry: object, where: str) -> Binding:
         index, role, at = as_list(entry, where, 3)
@@ -136,10 +135,10 @@ class Policy:
             allowed = ", ".join(role.ways) or "none"
             why = f"role {role.name} may not be held by who is known by {caller.via} (allowed: {allowed})"
             return Decision(False, role.name, role.rules["via"][1], why, role.rules)
-        at = role.operations.get(operation)
-        if at is None:
-            return Decision(False, role.name, role.at, f"role {role.name} does not allow {operation}", role.rules)
-        decision = Decision(True, role.name, at, "", role.rules)
+        at, why = role.operations.get(operation), f"role {role.name} does not allow {operation}"
+        if at is None and not warn.passes(role.rules, operation):
+            return Decision(False, role.name, role.at, why, role.rules)
+        decision = Decision(True, role.name, at or role.at, "" if at else why, role.rules)
         if group := self._group_of(caller):
             decision.mates = lambda uid: self._group_of(_person(uid)) == group
         return decision

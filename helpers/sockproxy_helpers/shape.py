@@ -78,6 +78,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "frontends": _is_names,
     "host_namespaces": _is_names,
     "limits": _is_map({**_RESOURCES, "containers": _is_count, "logs": _is_amount}),
+    "mode": lambda value: value in ("enforce", "warn"),
     "no_new_privileges": _is_flag,
     "plain_binds": _is_flag,
     "ports": _is_map({"min": _is_port, "addresses": _is_names}),

@@ -8,6 +8,7 @@ import re
 
 from .call import Call
 from .caller import Caller
+from .errors import Refused
 from .exchange import Exchange
 from .objects import Object
 from .policy import Decision, Policy
@@ -72,6 +73,20 @@ class Statement:
         req["body"] = shown = self._redaction.show("", body)
         if body is not None and len(json.dumps(shown)) > LARGEST:
             req["body"] = {"…": "too much to be told"}
+
+    def would(self, why: str, refusals: list[Refused]) -> None:
+        """Take what a role in warn mode lets through.
+
+        Args:
+            why: it does not allow the operation; "" when it does.
+            refusals: by its rules.
+        """
+        decision = self.said["decision"]
+        assert isinstance(decision, dict)
+        told = [{"why": why, "at": decision["at"]}] if why else []
+        told += [{"why": self._redaction.scrub(str(error))[:SENTENCE], "at": error.at} for error in refusals]
+        if told:
+            decision["would_refuse"] = told
 
     def sends(self, query: list[tuple[str, str]], body: object) -> None:
         """Take what is sent to the daemon."""

@@ -14,7 +14,7 @@ from sockproxy.api import payload, route
 from sockproxy.errors import CallError, Denied
 from sockproxy.http import body as http_body
 from sockproxy.http import head as http_head
-from sockproxy_helpers import cut, model, operations, references, strict
+from sockproxy_helpers import cut, model, operations, references, strict, warn
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.fields import Field
@@ -92,6 +92,7 @@ class Finding:
         unmodelled: the rule that lets query and body pass unchecked, where one does.
         request: None when nothing is sent.
         cut: the answer would be cut to what the caller may know.
+        would: what a role in warn mode would refuse, and lets through.
     """
 
     policy: Policy
@@ -103,6 +104,7 @@ class Finding:
     unmodelled: Rule | None = None
     request: Request | None = None
     cut: bool = False
+    would: list[str] = attribute(default_factory=list)
 
     @property
     def references(self) -> list[Reference]:
@@ -143,7 +145,11 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     reader = payload.reader(head, match.operation)
     content = payload.accept(match.operation, reader.feed(content)) if reader else b""
     row = next(row for row in operations.load() if row.name == name)  # of several the first, as the helpers do
-    query, body = _approve(row, query, strict.parse(content) if content else None, _Noting(found, decision, name))
+    given, context = strict.parse(content) if content else None, _Noting(found, decision, name)
+    found.would = [decision.why] if decision.why else []
+    found.would += map(str, warn.settle(context, lambda: _approve(row, query, given, context)))
+    found.rows.clear()
+    query, body = _approve(row, query, given, context)
     found.cut = cut.applies(found.who, decision, name)
     found.request = Request(row.method, row.target(match.version, match.variables, query), body)
 

@@ -43,7 +43,8 @@ def verdict(found: Finding) -> str:
     assert found.decision
     if not found.decision.role:
         return "allowed: everybody may, also without a role"
-    return f"allowed: role {found.decision.role}, rule {found.decision.at}"
+    would = f"; mode: warn, else refused: {'; '.join(found.would)}" if found.would else ""
+    return f"allowed: role {found.decision.role}, rule {found.decision.at}{would}"
 
 
 def as_text(found: Finding, bound: str) -> str:

@@ -203,6 +203,13 @@ DANGERS = (
         "totals: {disk: 50g}",
     ),
     Danger(
+        "mode",
+        _is("mode", "warn"),
+        "mode: warn",
+        "is let through where the role says no, but for what leads to the host or to others",
+        "mode: enforce, when `sockproxy audit find --would` has nothing new",
+    ),
+    Danger(
         "via",
         _both(_any("via", {"container", "password", "token"}), _is("privileged", True)),
         "more ways to be known than `peer`, and privileged: true",

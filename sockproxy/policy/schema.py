@@ -151,6 +151,7 @@ RULES = {
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),
         Rule("default_bridge", flag, False, "put containers on the bridge that all share"),
         Rule("revoke_streams", flag, True, "keep streams under way when they have lost their access"),
+        Rule("mode", values.word(("enforce", "warn")), "enforce", "be refused, or warned on the record only: {}"),
         Rule(
             "share",
             values.word(("none", "group")),

@@ -24,6 +24,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--image", metavar="NAME", help="on this image, or with it")
     group.add_argument("--rule", metavar="FILE:LINE", help="decided by this line of the policy")
     group.add_argument("--verdict", choices=("allow", "deny"))
+    group.add_argument("--would", action="store_true", help="let through by a role in warn mode, else refused")
     group.add_argument("--since", metavar="TIME", type=moment, default="", help="2026-11-25[T08:30[:00]] (UTC), 2h, 7d")
     group.add_argument("--until", metavar="TIME", type=moment, default="")
     group.add_argument("text", nargs="*", metavar="TEXT", help="anything that stands in the record")
@@ -77,6 +78,8 @@ def _needles(options: argparse.Namespace) -> list[bytes]:
         found.append(inner(options.image.removeprefix("sha256:").partition(":")[0]))  # name and tag may stand apart
     if options.user and not options.user.startswith("uid:"):
         found.append(needle("user", options.user))
+    if options.would:
+        found.append(b'"would_refuse"')
     if options.operation:
         found.append(needle("op", options.operation))
     if options.verdict:
@@ -89,6 +92,8 @@ def matches(call: Call, options: argparse.Namespace) -> bool:
     if (options.since and call.time < options.since) or (options.until and call.time > options.until):
         return False
     if options.user and options.user not in (call.who.get("user"), f"uid:{call.who.get('uid')}"):
+        return False
+    if options.would and (call.denied or not call.would):
         return False
     if options.verdict and call.denied != (options.verdict == "deny"):
         return False

@@ -117,6 +117,12 @@ class Call:
         return f"{self.out.get('status') or 'no answer'}" + (f" exit {exit_code}" if exit_code is not None else "")
 
     @property
+    def would(self) -> list[str]:
+        """What a role in warn mode would have refused."""
+        found = [item for item in _list(self.decision.get("would_refuse")) if isinstance(item, dict)]
+        return [f"{item.get('why')}: rule {item.get('at') or '-'}" for item in found]
+
+    @property
     def why(self) -> str:
         """The sentence of a refusal, or the daemon's error."""
         return str(self.decision.get("why") or self.out.get("error") or "")

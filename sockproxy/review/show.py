@@ -17,7 +17,9 @@ def line(call: Call) -> str:
         plain(call.about()) or "-",
         plain(call.result),
     ]
-    more = f": {plain(call.why)}" if call.why else ""
+    more = (
+        f": {plain(call.why)}" if call.why else f" (would refuse: {plain('; '.join(call.would))})" if call.would else ""
+    )
     return f"{words[0]}  {words[1]:<12} {words[2]:<22} {words[3]:<28} {words[4]}{more}  [{plain(call.rid)}]"
 
 
@@ -54,6 +56,7 @@ def story(call: Call) -> list[str]:
     lines.append(
         f"           by the {call.record.get('via', {}).get('helper', '?')}, policy {decision.get('policy', '?')}"
     )
+    lines += [f"           would refuse: {text}" for text in call.would]
     for change in call.outcome.get("change") or []:
         lines.append(f"changed    {change.get('field')}: {_changed(change)}")
     if not call.denied:

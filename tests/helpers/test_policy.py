@@ -42,6 +42,7 @@ RULES: dict[str, Any] = {
     },
     "ulimits": {"core": None, "nofile": 0},
     "share": "group",
+    "mode": "enforce",
     "no_new_privileges": True,
     "plain_binds": False,
     "ports": {"min": 1024, "addresses": ["0.0.0.0"]},

@@ -288,3 +288,14 @@ def test_without_root() -> None:
 
 def test_every_access_has_words() -> None:
     assert {row.access for rows in references.TABLE.values() for row in rows} <= ACCESS.keys()
+
+
+def test_warn_mode(explain: Explain) -> None:
+    policy = "version: 1\nbindings: [{group: devs, role: r}]\nroles: {r: {extends: viewer, mode: warn}}\n"
+    code, out, _ = explain("POST", "/containers/x/stop", policy=policy)
+    assert code == 0
+    assert out.splitlines()[0].endswith("; mode: warn, else refused: role r does not allow ContainerStop")
+    code, out, _ = explain("POST", CREATE, {"Image": "a", "HostConfig": {"Privileged": True}}, policy=policy)
+    assert code == 3
+    assert out.startswith("refused: HostConfig.Privileged")
+    assert explain("POST", "/swarm/init", {}, policy=policy)[0] == 3

@@ -159,6 +159,7 @@ EXAMPLES = {
     "ports below 1024": "ports: {min: 80}",
     "ulimits rtprio or nice": "ulimits: {rtprio: 9}",
     "revoke_streams: false": "revoke_streams: false",
+    "mode: warn": "mode: warn",
     "no bound of memory": "{limits: {memory: null}, totals: {memory: null}}",
     "no bound of cpus": "{limits: {cpus: null}, totals: {cpus: null}}",
     "no bound of pids": "{limits: {pids: null}, totals: {pids: null}}",

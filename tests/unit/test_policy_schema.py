@@ -12,7 +12,7 @@ from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["base_images", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
-WORDS = ["share"]
+WORDS = ["mode", "share"]
 MAPS = ["limits", "ports", "sessions", "totals", "ulimits"]
 
 
@@ -34,7 +34,7 @@ def test_the_helpers_know_the_same_rules() -> None:
 def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(rule: str) -> None:
     default = RULES[rule].default
     assert policy.RULES[rule](default)
-    assert rule in ("ulimits", "share") or default == (
+    assert rule in ("mode", "share", "ulimits") or default == (
         {
             "limits": {"memory": 6 << 20, "cpus": 0.01, "pids": 1, "containers": 0, "logs": 64 << 10},
             "totals": {
