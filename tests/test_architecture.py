@@ -46,9 +46,9 @@ LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "
 LOADED |= {"os.path", "collections.abc", "json.decoder", "json.encoder", "json.scanner"}
 LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
-# 7,500 of ours; raise it only for code that must run as root.
+# 10,600 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 10_500
+OUR_LINES = 10_800
 
 MEASURE = """
 import importlib, sys
@@ -91,7 +91,7 @@ def test_helper_file_is_short_and_imports_little(path: Path) -> None:
     assert names - {"sockproxy_helpers"} <= STANDARD | allowed
 
 
-@pytest.mark.parametrize(("main", "most"), [("process", OUR_LINES), ("binds", 2_750), ("attacher", 1_250)])
+@pytest.mark.parametrize(("main", "most"), [("process", OUR_LINES), ("binds", 2_900), ("attacher", 1_250)])
 def test_what_a_helper_loads(main: str, most: int) -> None:
     command = [sys.executable, "-I", "-S", "-B", "-c", MEASURE, HELPERS, main]
     done = subprocess.run(command, capture_output=True, check=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .context import Context
 from .errors import Refused
 from .operations import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
 
 _SWITCHES = (
     "core",
