@@ -30,6 +30,8 @@ UNTOLD = {
     "capabilities": "which of the usual ones a program needs stands in no request",
     "limits": "how much was used stands in no request",
     "totals": "how much was used stands in no request",
+}
+OF_BUILDS = {
     "build_bridge": "what a build's steps reach is not on record",
     "base_images": "the images that a build begins with are not on record",
 }
@@ -78,13 +80,14 @@ def learn(done: list[Kind], role: str) -> str:
         role: its name.
     """
     usual = _built_in()["roles"]["developer"]["rules"]
-    rules: Rules = {name: usual[name][0] if name in UNTOLD else rule.default for name, rule in RULES.items()}
+    operations = sorted(set(filter(None, map(_operation, done))) - set(EVERYBODYS))
+    untold = UNTOLD | (OF_BUILDS if "Grpc" in operations else {})
+    rules: Rules = {name: usual[name][0] if name in untold else rule.default for name, rule in RULES.items()}
     rules["via"] = list[Value](sorted({kind.who.via for kind in done}))
     rules["sees_all"] = any(_anothers(kind) for kind in done)
-    operations = sorted(set(filter(None, map(_operation, done))) - set(EVERYBODYS))
     for kind in done:
         _widen(rules, operations, kind)
-    return _text(role, operations, rules, done)
+    return _text(role, operations, rules, untold, done)
 
 
 def _operation(kind: Kind) -> str:
@@ -203,7 +206,7 @@ def _numbers(said: list[object]) -> set[int]:
     return numbers | {int(text) for text in map(str, said) if re.fullmatch("[1-9][0-9]{0,4}", text)}
 
 
-def _text(role: str, operations: list[str], rules: Rules, done: list[Kind]) -> str:
+def _text(role: str, operations: list[str], rules: Rules, untold: dict[str, str], done: list[Kind]) -> str:
     first, last = min(kind.call.time for kind in done), max(kind.call.time for kind in done)
     users = sorted({kind.who.user for kind in done if kind.who.user} - {"root"})
     lines = [
@@ -219,15 +222,13 @@ def _text(role: str, operations: list[str], rules: Rules, done: list[Kind]) -> s
     ]
     for name, value in rules.items():
         if value != RULES[name].default:
-            why = f"   # as developer: {UNTOLD[name]}" if name in UNTOLD else ""
+            why = f"   # as developer: {untold[name]}" if name in untold else ""
             lines.append(f"    {name}: {json.dumps(value)}{why}")
-    lines.append(
-        "# Not on record, and at the strictest: share, default_bridge, unmapped_binds, bind_groups, plain_binds."
-    )
+    lines.append("# Not on record, and at the strictest: share, default_bridge, frontends, and all kinds of binds.")
     results = [(kind, kind.judge(_policy(operations, rules, kind.who.user)).untold) for kind in done]
     lines += [
-        f"# Cannot be told: {plain(kind.call.operation)}: {plain(untold)} [{plain(kind.call.rid)}]"
-        for kind, untold in results
-        if untold
+        f"# Cannot be told: {plain(kind.call.operation)}: {plain(what)} [{plain(kind.call.rid)}]"
+        for kind, what in results
+        if what
     ]
     return "\n".join(lines) + "\n"

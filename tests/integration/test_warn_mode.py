@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,34 @@ def test_let_through_and_told(engine: Engine, users: Users, start_proxy: Callabl
     assert len(lines) == 2
     assert "(would refuse: role tried does not allow ContainerRename: rule " in lines[1]
     assert_done(run(alice, "rm", "small", "renamed"))
+
+    enforced = proxy.config.read_text().replace("    mode: warn\n", "")
+    code, told_of = sockproxy(proxy, "policy", "diff", "--user", alice.name, str(proxy.config), "", text=enforced)
+    assert code == 1
+    assert [line.split()[:3] for line in told_of.splitlines() if line.startswith("refused")] == [
+        ["refused", alice.name, "ContainerCreate"],
+        ["refused", alice.name, "ContainerRename"],
+    ]
+
+    # what was done, and would have been refused, is what is learned; under it the same works, and no more
+    code, text = sockproxy(proxy, "policy", "learn", "--user", alice.name)
+    assert code == 0, text
+    code, told_of = sockproxy(proxy, "policy", "diff", "--user", alice.name, str(proxy.config), "", text=text)
+    assert code == 0, told_of
+    proxy.reload(text)
+    assert_done(run(alice, "create", "--name", "large", "--memory", "128m", "-p", "127.0.0.1:8080:80", "busybox"))
+    assert_done(run(alice, "rename", "large", "renamed"))
+    assert_refused(run(alice, "create", "--name", "b", "-p", "127.0.0.1:8079:80", "busybox"))
+    assert_refused(run(alice, "volume", "create", "v"))
+    assert_done(run(alice, "rm", "renamed"))
+
+
+def sockproxy(proxy: Proxy, *arguments: str, text: str = "") -> tuple[int, str]:
+    """Run a command on the proxy's record; with `text` as the file that its last argument names."""
+    words = list(arguments)
+    if text:
+        words[-1] = str(proxy.config.with_name("learned.yaml"))
+        Path(words[-1]).write_text(text)
+    folders = ["--log-dir", str(proxy.log), "--runtime-dir", str(proxy.runtime)]
+    done = subprocess.run([sys.executable, "-m", "sockproxy", *words, *folders], capture_output=True, text=True)
+    return done.returncode, done.stdout
