@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import h11
+import trio
 from google.protobuf.message import DecodeError
 
 from sockproxy.api.route import route
+from sockproxy.buildkit.http2 import Side
 from sockproxy.buildkit.judge import judge as judge_message
 from sockproxy.buildkit.request import Facts, Request
 from sockproxy.buildkit.schema import Schema
+from sockproxy.buildkit.stream import ProtocolError, Reset, Stream
 from sockproxy.errors import ConfigError, RequestError
 from sockproxy.http import body as http_body
 from sockproxy.http.head import find_end, parse
@@ -210,6 +213,51 @@ def solve(data: bytes) -> None:
     assert settings.get("force-network-mode") != "host"
 
 
+def frames(data: bytes) -> None:
+    """What a client's HTTP/2 says does not depend on its pieces; what is no HTTP/2 is the client's own fault."""
+    whole = trio.run(_read, [data])
+    if whole is not None:
+        assert trio.run(_read, [data[at : at + 7] for at in range(0, len(data), 7)]) == whole
+
+
+async def _read(pieces: list[bytes]) -> list[object] | None:
+    """Read a connection to its end; give each stream's head and messages, or None where it breaks the protocol."""
+    streams: list[Stream] = []
+    side = Side(_Pieces(pieces), streams.append)  # type: ignore[arg-type]
+    await side.start()
+    try:
+        await side.run(b"")
+    except ProtocolError:
+        return None
+    found: list[object] = []
+    for stream in streams:
+        assert stream.broken
+        found.append(stream.head)
+        try:
+            while (one := await stream.message()) is not None:
+                found.append(one)
+        except (ProtocolError, Reset) as error:
+            found.append(type(error))
+    return found
+
+
+class _Pieces:
+    """Be a socket that gives what it has, and takes everything."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = iter(pieces)
+
+    async def recv(self, size: int) -> bytes:
+        """Give the next piece."""
+        await trio.lowlevel.checkpoint()
+        return next(self._pieces, b"")
+
+    async def send(self, data: bytes) -> int:
+        """Take all."""
+        await trio.lowlevel.checkpoint()
+        return len(data)
+
+
 def judge_definition(definition: Any) -> None:
     """Operations build on what stands before them, and steps are the user's own, without rights."""
     known: set[str] = set()
@@ -237,7 +285,7 @@ def judge_unknown(message: Any) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (head, chunks, content, target, message, body, response, plugin, policy, compiled, solve)
+    for function in (head, chunks, content, target, message, body, response, plugin, policy, compiled, solve, frames)
 }
 
 

@@ -141,6 +141,20 @@ def test_cache_mounts_and_steps_are_apart(proxy: Proxy, users: Users) -> None:
 
 
 @newest
+def test_a_git_repository_as_a_context(proxy: Proxy, users: Users) -> None:
+    alice = users.alice
+    context = folder(alice, "repository", {"Dockerfile": "FROM busybox\nCOPY . /all\n"})
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@example.org commit -q -m one"):
+        proxy.run(alice, ["git", *words.split()], cwd=context, check=True)
+    head = proxy.run(alice, ["git", "rev-parse", "HEAD"], cwd=context).stdout.strip()
+    env = proxy.environment(alice) | {"BUILDX_GIT_LABELS": "full"}
+    assert_done(build(proxy, alice, "-t", "git", str(context), env=env))
+    labels = json.loads(proxy.docker(alice, "inspect", "-f", "{{json .Config.Labels}}", "git").stdout)
+    assert labels["org.opencontainers.image.revision"] == head
+    assert labels["io.sockproxy.owner"] == str(alice.uid)
+
+
+@newest
 def test_an_error_is_shown_with_its_line(proxy: Proxy, users: Users) -> None:
     text = "FROM busybox\n" + f"# {'x' * 78}\n" * 1000 + "RUN echo why; exit 4\n"
     done = dockerfile(proxy, users.alice, text)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -23,9 +22,10 @@ pytestmark = [pytest.mark.daemon, pytest.mark.root, pytest.mark.parametrize("ver
 
 OUTPUT = """FROM busybox AS build
 COPY --from=other /word /word
-RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && cat /word >/out
+COPY --from=other /ssh /ssh
+RUN --mount=type=ssh /ssh/ld* --library-path /ssh /ssh/ssh-add -L >/key; cat /word >/out # VERSION
 FROM scratch
-COPY --from=build /out /out
+COPY --from=build /out /key /
 """
 
 
@@ -70,20 +70,28 @@ def test_a_token_is_enough_for_a_build(proxy28: Proxy, users: Users, version: st
 
 def test_outputs_contexts_and_ssh(proxy28: Proxy, users: Users, version: str) -> None:
     alice = users.alice
-    context = folder(alice, "outputs", {"Dockerfile": OUTPUT, "other/word": "the word\n"})
-    env = environment(proxy28, alice, version)
-    agent = alice.home / f"agent{version}"
-    with socket.socket(socket.AF_UNIX) as listener:  # an agent that is never asked for a key
-        listener.bind(str(agent))
-        os.chown(agent, alice.uid, alice.gid)
-        listener.listen()
+    context = folder(
+        alice,
+        "outputs",
+        {"Dockerfile": OUTPUT.replace("VERSION", version), "other/word": "the word\n", "other/ssh/x": ""},
+    )
+    listed = subprocess.run(["ldd", "/usr/bin/ssh-add"], capture_output=True, text=True, check=True).stdout
+    for file in ["/usr/bin/ssh-add", *(word for word in listed.split() if word.startswith("/"))]:
+        shutil.copy(file, context / "other" / "ssh")  # for the step, which asks the agent as anybody would
+    env = environment(proxy28, alice, version) | {"SSH_AUTH_SOCK": str(alice.home / f"agent{version}")}
+    key = alice.home / f"key{version}"
+    proxy28.run(alice, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    with proxy28.start(alice, ["ssh-agent", "-D", "-a", env["SSH_AUTH_SOCK"]], stdout=subprocess.DEVNULL) as agent:
+        eventually(lambda: proxy28.run(alice, ["ssh-add", "-q", str(key)], env=env).returncode == 0, "the agent has it")
         for output in ("type=local,dest=local", "type=tar,dest=out.tar"):
-            words = ["buildx", "build", "--ssh", f"default={agent}", "--build-context", "other=outputs/other"]
+            words = ["buildx", "build", "--ssh", "default", "--build-context", "other=outputs/other"]
             assert_done(proxy28.docker(alice, *words, "--output", output, str(context), env=env))
-        assert (alice.home / "local" / "out").read_text() == "the word\n"
-        assert (alice.home / "local" / "out").stat().st_uid == alice.uid
-        with tarfile.open(alice.home / "out.tar") as tar:
-            assert tar.getnames() == ["out"]
+        agent.terminate()
+    assert (alice.home / "local" / "out").read_text() == "the word\n"
+    assert (alice.home / "local" / "key").read_text().split()[1] == key.with_suffix(".pub").read_text().split()[1]
+    assert (alice.home / "local" / "out").stat().st_uid == alice.uid
+    with tarfile.open(alice.home / "out.tar") as tar:
+        assert sorted(tar.getnames()) == ["key", "out"]
 
 
 BAKE = """

@@ -120,8 +120,8 @@ class Grpc:
         return number
 
     def send(self, number: int, data: bytes) -> None:
-        """Send bytes on a stream, as the windows allow."""
-        while data:
+        """Send bytes on a stream, as the windows allow, until its end comes."""
+        while data and not self.replies[number].done:
             size = min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size, len(data))
             if size <= 0:
                 self.receive()
