@@ -12,6 +12,7 @@ from sockproxy.buildkit.schema import Message, Schema
 _ALLOW, _DENY = 0, 1
 _WILDCARD, _EXACT, _REGEX = 0, 1, 2
 _IMAGE = "docker-image://"
+_LAYOUTS = "oci-layout://*"  # images from the caller's own folders
 _FETCHED = ("http://*", "https://*", "git://*")
 _UPLOADS = "http://buildkit-session/*"  # what the caller's own session sends
 # What the gateway says of an image that it is about to run as a frontend (BuildKit frontend/gateway: markTypeFrontend).
@@ -36,7 +37,7 @@ def put(schema: Schema, message: Message, request: Request, foreign: list[Any]) 
     rules: list[Rule] = []
     bases, frontends = (request.context.names(rule) for rule in ("base_images", "frontends"))
     if ALL not in bases:  # a frontend is looked up before it is known to be one, so it can be a base, too
-        rules.append(Rule(_DENY, _WILDCARD, f"{_IMAGE}*"))
+        rules += [Rule(_DENY, _WILDCARD, pattern) for pattern in (_LAYOUTS, f"{_IMAGE}*")]
         rules += [Rule(_ALLOW, _WILDCARD, f"{_IMAGE}{pattern}") for pattern in [*bases, *frontends] if pattern != ALL]
     if ALL not in frontends:
         rules.append(Rule(_DENY, _REGEX, _regex("*"), _AS_FRONTEND))

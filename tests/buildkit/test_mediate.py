@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from h2.settings import SettingCodes
 
 from sockproxy.buildkit import methods, treatments
 from sockproxy.buildkit.schema import Schema
@@ -174,7 +175,8 @@ def test_only_listed_images_are_bases() -> None:
         around.client.call(CONTROL + "Solve", solve())
         (*rules, frontend) = around.sent("control.SolveRequest").SourcePolicy.rules
         found = [(one.action, one.selector.identifier, len(one.selector.constraints)) for one in rules]
-        assert found == [(1, "docker-image://*", 0), (0, "docker-image://docker.io/library/*", 0)]
+        images = [(1, "docker-image://*", 0), (0, "docker-image://docker.io/library/*", 0)]
+        assert found == [(1, "oci-layout://*", 0), *images]
         assert (frontend.action, frontend.selector.constraints[0].value) == (1, "frontend")
 
 
@@ -186,10 +188,11 @@ def test_only_listed_images_are_frontends() -> None:
         assert around.client.call(CONTROL + "Solve", solve(FrontendAttrs=syntax)).status == 0
         sent = around.sent("control.SolveRequest")
         assert "cmdline" not in sent.FrontendAttrs
-        marks = [{item.key: item.value for item in one.selector.constraints} for one in sent.SourcePolicy.rules[:5]]
+        rules = sent.SourcePolicy.rules[1:6]
+        marks = [{item.key: item.value for item in one.selector.constraints} for one in rules]
         assert marks == [{}, {}, {}, {"image.recordtype": "frontend"}, {"image.recordtype": "frontend"}]
-        assert [one.action for one in sent.SourcePolicy.rules[:5]] == [1, 0, 0, 1, 0]
-        found = [one.selector.identifier.partition("docker-image://")[2] for one in sent.SourcePolicy.rules[:5]]
+        assert [one.action for one in rules] == [1, 0, 0, 1, 0]
+        found = [one.selector.identifier.partition("docker-image://")[2] for one in rules]
         assert found == ["*", "docker.io/library/*", listed, ".*$", "docker[.]io/docker/dockerfile:1.*$"]
 
 
@@ -342,6 +345,24 @@ def test_each_message_and_rule_of_the_tables_is_there() -> None:
     used = {field.rule for fields in schema.fields.values() for field in fields}
     used |= {rule for rows in attributes.ATTRIBUTES.values() for _, rule in rows}
     assert used - {"free", "never", "dropped", "unsent"} == attributes.RULES.keys()
+
+
+def test_an_answer_waits_for_the_clients_window() -> None:
+    with mediated({CONTROL + "Info": [b"\x0a\x00"]}) as around:
+        client = around.client
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        number = client.start(CONTROL + "Info", b"")
+        while not around.daemon.calls:
+            client.receive()
+        assert client.call(CONTROL + "solve").status == DENIED  # has no body, and is not held up by the other
+        assert client.replies[number].data == b""
+        client.h2.increment_flow_control_window(4, number)
+        client.flush()
+        while len(client.replies[number].data) < 4:
+            client.receive()
+        client.h2.increment_flow_control_window(3, number)
+        client.flush()
+        assert client.wait(number).messages == [b"\x0a\x00"]
 
 
 def test_what_breaks_the_protocol_ends_the_connection() -> None:
