@@ -3,7 +3,7 @@
 SECURITY: runs as the user `sockproxy-reader`, which may read the record and change nothing. Anybody may connect, and
 gets the calls that the record has under the uid that the kernel tells of the connection, whatever is asked; not root,
 which reads the record itself, and no process in a container, whose uids are not people. What is read from a client are
-two times. Each connection has a process of its own with bounds, one a person at a time, and that it was read is on the
+two times. Each connection has a process of its own with bounds, a few of each person's, and that it was read is on the
 record before anything is told.
 """
 
@@ -26,7 +26,7 @@ from sockproxy_helpers import peer
 from sockproxy_helpers.confine import confine
 from sockproxy_helpers.notify import Watchdog, notify
 
-MOST = 8  # connections at a time, one of each person's
+MOST, EACH = 16, 4  # connections at a time, and of one person's: one that was told all is here a little longer
 PATIENCE = 10.0  # seconds for a client to ask, and to take what it is told
 CPU = 60  # seconds; ten million records take about ten
 ASKED = 4096  # bytes of a question
@@ -52,7 +52,7 @@ def main() -> None:
             sock.settimeout(PATIENCE)
             who = peer.of(sock)
             refused = FOREIGN if who.uid == 0 or who.trouble or who.containers else ""
-            refused = refused or (BUSY if len(busy) >= MOST or who.uid in busy.values() else "")
+            refused = refused or (BUSY if len(busy) >= MOST or list(busy.values()).count(who.uid) >= EACH else "")
             if refused:
                 _say(sock, refused)
                 continue
