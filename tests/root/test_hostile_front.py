@@ -824,8 +824,9 @@ def test_record_says_who_reported(hostile):
     assert sock.recv(100).startswith(b'{"seq":')
     (record,) = [record for record in hostile.written() if record.get("rid") == forged["rid"]]
     assert record["peer"]["uid"] == hostile.front.pw_uid
-    for reserved in ("seq", "ts", "peer"):
-        sock.send(json.dumps({**forged, reserved: 1}).encode())
+    recording = {"v": 1, "ev": "recording", "rid": forged["rid"]}  # of a session that there never was
+    for wrong in (*({**forged, reserved: 1} for reserved in ("seq", "ts", "peer")), recording):
+        sock.send(json.dumps(wrong).encode())
         answer = sock.recv(100)
         assert not answer.startswith(b'{"seq":')
         sock.close()
@@ -834,6 +835,7 @@ def test_record_says_who_reported(hostile):
         with hostile.being(hostile.front.pw_uid, hostile.front.pw_gid):
             sock.connect(str(hostile.proxy.runtime / "audit/audit.sock"))
     sock.close()
+    assert not (hostile.proxy.log / "sessions").exists()
     nothing_reached(hostile)
 
 

@@ -119,6 +119,7 @@ MALFORMED = [
     b'{"ev":"seal"}',
     b'{"ev":"key","key":""}',
     b'{"ev":"gap"}',
+    b'{"ev":"recording","rid":"0123456789abcdef"}',  # not where recordings are kept, nor by others than root
     b'{"ev":NaN}',
     b'{"ev":1e999}',
     b'{"ev":"\xff"}',
