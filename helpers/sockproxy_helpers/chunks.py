@@ -6,6 +6,7 @@ import re
 
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 _SIZE_LINE = 17
+_BETWEEN = re.compile(rb"\r\n([0-9a-fA-F]{1,15})\r\n")  # the end of a chunk and the size of the next, at once
 
 
 class Chunks:
@@ -39,6 +40,13 @@ class Chunks:
         taken = 0
         while taken < len(data) and not self.done:
             taken += self._state(data[taken:])
+            # What `_end` and `_size` take apart byte by byte, where it is whole: it mostly is.
+            while self._state == self._end and not self._line and (between := _BETWEEN.match(data, taken)):
+                size = int(between[1], 16)
+                if not size:
+                    break
+                self._left, self._state, taken = size, self._data, between.end()
+                taken += self._data(data[taken:])
         return taken
 
     def _size(self, data: memoryview) -> int:

@@ -14,6 +14,7 @@ from .loop import IN, OUT, Want
 
 BUDGET = 8  # pipe fills a step, so that one bulk stream does not starve the others
 RECEIVE = 65536
+BUFFER = bytearray(256 << 10)  # recv_into: a new one of this size at each call would go through mmap (measured)
 TAIL = 1024  # bytes
 
 
@@ -104,7 +105,10 @@ class Flow:
 
 
 class Chunked(Flow):
-    """Pass a chunked body as it is, up to its end."""
+    """Pass a chunked body as it is, up to its end.
+
+    Invariant: between steps nothing of a flow is in BUFFER, which all share.
+    """
 
     __slots__ = ("_chunks",)
 
@@ -123,22 +127,28 @@ class Chunked(Flow):
         self._chunks = chunks or Chunks()
         self.tail = initial[-TAIL:]
         if chunks is None:
-            self._take(initial)
+            self._take(memoryview(initial))
 
-    def _take(self, data: bytes) -> None:
+    def step(self) -> None:
+        """Pass what can be passed without waiting; see `Flow.step`."""
+        super().step()
+        if self._pending.obj is BUFFER:
+            self._pending = memoryview(bytes(self._pending))
+
+    def _take(self, data: memoryview) -> None:
         try:
-            end = self._chunks.feed(memoryview(data))
+            end = self._chunks.feed(data)
         except ValueError as error:
             raise Broken(self.source, str(error)) from error
-        self._pending = memoryview(data)[:end]
-        self.left_over = data[end:]
-        self.tail = (self.tail + data[max(0, end - TAIL) : end])[-TAIL:]
+        self._pending = data[:end]
+        self.left_over = bytes(data[end:])
+        self.tail = (self.tail + bytes(data[max(0, end - TAIL) : end]))[-TAIL:]
 
     def _fill(self) -> None:
-        data = self.source.recv(RECEIVE)
-        if not data:
+        count = self.source.recv_into(BUFFER)
+        if not count:
             raise EOFError
-        self._take(data)
+        self._take(memoryview(BUFFER)[:count])
 
     def _ended(self) -> bool:
         return self._chunks.done

@@ -245,6 +245,30 @@ def test_chunked_with_a_scanner_that_saw_the_beginning(ends):
     assert flow.complete
 
 
+def test_what_a_slow_sink_has_not_taken_is_not_overwritten_by_another_flow(ends):
+    """All chunked flows read into one buffer."""
+    other = Ends()
+    body, others = chunked(os.urandom(3 * MIB)), chunked(b"x" * MIB)
+    slow, fast = Chunked(ends.source, ends.sink, b""), Chunked(other.source, other.sink, b"")
+
+    async def fill() -> None:
+        await ends.far.send(body)
+
+    async def disturb() -> None:
+        ends.loop.spawn(other.far.send(others))
+        while slow.want()[1] != OUT:
+            await ends.loop.wait({}, 0.001)
+        ends.loop.spawn(ends.pump(fast))
+        assert await other.near.read(len(others)) == others
+        assert await ends.near.read(len(body)) == body
+
+    other.far.loop = other.near.loop = ends.loop
+    run(ends.loop, ends.pump(slow), fill(), disturb())
+    assert slow.complete
+    assert fast.complete
+    other.close()
+
+
 def test_malformed_chunk_is_broken_and_names_the_source(ends):
     with pytest.raises(Broken) as broken:
         Chunked(ends.source, ends.sink, b"5;x\r\n")
