@@ -42,7 +42,7 @@ class Peer:
     Attributes:
         uid, gid, pid: when it connected, as numbers of our own namespaces; pid 0 is a process outside of them.
         loginuid: who logged in to what became this process; None for nobody.
-        cgroups: path by hierarchy ("" is that of cgroup v2).
+        cgroups: path by hierarchy ("" is that of cgroup v2); kept only where they name a container.
         containers: IDs in those paths, from the outermost inwards.
         container: what the daemon told of it, kept here by who asked (`origin.py`).
         trouble: why nobody can tell where it runs; "" when it is known.
@@ -51,12 +51,11 @@ class Peer:
     __slots__ = ("cgroups", "comm", "container", "containers", "gid", "loginuid", "pid", "trouble", "uid")
 
     def __init__(self, pid: int, uid: int, gid: int) -> None:
-        self.pid, self.uid, self.gid = pid, uid, gid
-        self.comm, self.loginuid = "", None  # type: str, int | None
+        self.pid, self.uid, self.gid, self.comm, self.trouble = pid, uid, gid, "", ""
+        self.loginuid: int | None = None
         self.cgroups: dict[str, str] = {}
         self.containers: list[str] = []
         self.container: object = None
-        self.trouble = ""
 
 
 _known: dict[int, Peer] = {}
@@ -134,8 +133,9 @@ def _read(peer: Peer) -> bool:
     try:
         status = _lines(folder, "status")
         peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
-        peer.cgroups = cgroups.parse(_lines(folder, "cgroup"))
-        peer.containers = [one for one in cgroups.containers(peer.cgroups) if one not in _SURROUNDINGS]
+        paths = cgroups.parse(_lines(folder, "cgroup"))
+        peer.containers = [one for one in cgroups.containers(paths) if one not in _SURROUNDINGS]
+        peer.cgroups = paths if peer.containers else peer.cgroups
         foreign = len(_value(status, "NSpid:\t").split()) > 1 or _lines(folder, "uid_map") != _USER_NAMESPACE
         if foreign and not peer.containers:
             peer.trouble = FOREIGN

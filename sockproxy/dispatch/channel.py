@@ -57,9 +57,8 @@ class Helpers:
         Raises:
             HelperGone: it isn't there, or it died; `sent` tells whether the client has got part of an answer.
         """
-        channel = self._take(scope)
+        channel = await self._begin(scope, wire.pack(header, payload), client)
         try:
-            await _send(channel, wire.pack(header, payload), client)
             reply = await _receive(channel)
         except BaseException:
             channel.close()
@@ -70,18 +69,23 @@ class Helpers:
             channel.close()
         return reply
 
-    def _take(self, scope: str) -> socket.socket:
-        """Give an idle channel, the last used first, or a new one. Those of a helper that died say so at once."""
+    async def _begin(self, scope: str, message: bytes, client: socket.socket) -> socket.socket:
+        """Send a call on an idle channel, the last used first, or on a new one.
+
+        A channel whose helper has died takes no message, whole or in part (SOCK_SEQPACKET): so the next one gets it.
+        """
         idle = self._idle[scope]
-        while idle:
-            channel = idle.pop()
+        while True:
+            channel, last = (idle.pop(), False) if idle else (self._connect(scope), True)
             try:
-                channel.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
+                await _send(channel, message, client)
                 return channel
-            except OSError:
-                pass
-            channel.close()
+            except BaseException as error:
+                channel.close()
+                if last or not isinstance(error, HelperGone):
+                    raise
+
+    def _connect(self, scope: str) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             channel.connect(f"{self._runtime}/{'auth' if scope == 'auth' else 'helpers'}/{scope}.sock")

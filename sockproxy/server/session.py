@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 import socket
 from typing import NamedTuple
 
@@ -118,7 +118,7 @@ class Session:
 
     async def _request(self) -> bool:
         """Serve one request; tell whether the connection can carry another."""
-        self._request_id, self._head, self._unread = secrets.token_hex(8), None, True
+        self._request_id, self._head, self._unread = os.urandom(8).hex(), None, True
         self._visit.asked = ""
         try:
             untrusted_head = await self._await_head()
