@@ -66,8 +66,17 @@ class Target:
 
     def memory(self) -> float:
         """Sum the proportional set sizes of its processes, in KiB."""
-        lines = (line for pid in self.pids() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
-        return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return sum(map(_pss, self.pids()))
+
+    def memory_of(self, words: tuple[str, ...]) -> float:
+        """Sum it over those processes that have one of the words in their command line."""
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0") for pid in self.pids()}
+        return sum(_pss(pid) for pid, line in lines.items() if any(word in line for word in words))
+
+
+def _pss(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _tasks(pid: int, file: str) -> list[str]:
