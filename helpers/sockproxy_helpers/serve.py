@@ -127,6 +127,7 @@ class Helper:
             who = await self._identity.find(client, header.get("assertion", ""), daemon, self.policy)
             if uid == self._front_uid:
                 call = Call(header, payload, self.operations)
+                del message, header, payload  # of no use any more; a stream may last for days
                 async with self._approval.turns.of(who.uid, call.operation.name):
                     reply, rest = await self._call(channel, client, daemon, call, who)
             elif uid == 0:
@@ -174,6 +175,7 @@ class Helper:
         self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement
     ) -> tuple[dict[str, object], bytes]:
         started, why, answer = time.monotonic(), "", b""
+        statement.forget()
         try:
             answer = await exchange.run(query, body)
             return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over

@@ -128,6 +128,10 @@ class Statement:
         said = {**self.said, "objects": self._objects(), "decision": verdict}
         await self._recorder.intent({"ev": "deny", **said})
 
+    def forget(self) -> None:
+        """Keep what the outcome needs alone: a stream may last for days."""
+        self.said, self.objects = {}, []
+
     def outcome(
         self, exchange: Exchange, why: str, answer: bytes, spent: float, recording: dict[str, object] | None = None
     ) -> None:

@@ -26,6 +26,11 @@ class Transfer:
     Invariant: `_upload` is the client's body on its way, None when the request has none or it was in the call.
     """
 
+    __slots__ = (
+        "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_upload", "bytes_in", "bytes_out", "cut",
+        "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent", "status", "tail",
+    )  # fmt: skip
+
     def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
         self._loop, self._channel, self._client, self._daemon, self._call = loop, channel, client, daemon, call
         self._upload: Flow | None = None
