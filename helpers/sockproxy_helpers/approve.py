@@ -6,30 +6,30 @@ Every function here raises Refused, Malformed, NotFound or Unavailable when the 
 from __future__ import annotations
 
 import json
-import os
 import socket
 
-from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, warn, wire
+from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, warn
 from .call import Approved, Call
 from .caller import Caller
+from .claims import Claim
 from .context import Context, context_of
 from .counts import Turns
 from .daemon import Daemon
 from .disk import Disk
-from .errors import Malformed, NotFound, Unavailable
-from .faults import FAULTS, fault, fault_of
+from .errors import Malformed, NotFound
+from .faults import FAULTS, fault
 from .images import NoImage
-from .loop import IN, Lock, Loop
+from .loop import Lock, Loop
 from .objects import PORTS, Objects
 from .policy import Decision, Policy
 from .references import Resolution
 from .shares import Shares
+from .siblings import Siblings
 from .staging import Stager
 from .statement import Statement
 
 Query = list[tuple[str, str]]
 PARTED = "ContainerCreate"  # its body has fields of all scopes; a build asks for the network part of its containers
-ASK_SECONDS = 10.0  # for a sibling's answer
 
 
 class Approval:
@@ -43,7 +43,8 @@ class Approval:
     def __init__(
         self, scope: str, loop: Loop, environment: dict[str, str], shares: Shares, stager: Stager | None = None
     ) -> None:
-        self._scope, self._loop, self._runtime, self._shares = scope, loop, environment["SOCKPROXY_RUNTIME"], shares
+        self._scope, self._loop, self._shares = scope, loop, shares
+        self._siblings = Siblings(loop, environment["SOCKPROXY_RUNTIME"])
         self._objects = Objects()
         self.turns, self._disk = Turns(loop), Disk(loop)
         self._making = Lock(loop)
@@ -65,7 +66,7 @@ class Approval:
         try:
             statement.would(decision.why, warn.settle(context, lambda: self._judge(call.query, body, context)))
             if context.operation == PARTED:
-                query, body = await self._create(call.query, body, context, client, daemon, statement)
+                query, body = await self._create(call.query, body, context, client, daemon, statement, approved.kept)
             else:
                 if context.operation == "Session":
                     call.session = session.fields(call.headers, who)
@@ -78,16 +79,16 @@ class Approval:
                 await counts.one(daemon, context, body)
                 await self._disk.room(daemon, context)
                 if self.tags:
-                    query = await uploads.prepare(self.tags, context, call, query, resolution.naming.wish, approved)
+                    query = await uploads.prepare(self.tags, context, call, query, resolution.naming, approved)
                 await statement.intent()
                 if context.operation == "ImageBuild":
-                    query = await self._build_network(query, client, who.assertion)
+                    mode = await self._siblings.network_of_steps(dict(query), client, who.assertion)
+                    query = _put(query, "networkmode", mode)
                     parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
                     query = _put(query, "cgroupparent", parent)
             statement.sends(query, body)
         except BaseException:
-            if self.tags:
-                self.tags.release(approved.claim)
+            self.release(approved)
             raise
         approved.query = query
         approved.body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -99,8 +100,23 @@ class Approval:
         for scope, own in parts.items():
             model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
 
+    def release(self, *held: Approved, lingering: socket.socket | None = None) -> None:
+        """Let go what counted until the daemon was done with a call."""
+        for approved in held:
+            for channel in approved.kept:
+                self._loop.close(channel)
+            if self.tags:
+                self.tags.release(approved.claim, lingering)
+
     async def _create(
-        self, query: Query, body: object, context: Context, client: socket.socket, daemon: Daemon, statement: Statement
+        self,
+        query: Query,
+        body: object,
+        context: Context,
+        client: socket.socket,
+        daemon: Daemon,
+        statement: Statement,
+        kept: list[socket.socket],
     ) -> tuple[Query, object]:
         """Check a container's configuration: its network and filesystem parts are the siblings' to approve."""
         self._judge(query, body, context)  # before anything is asked or made: a refusal leaves nothing behind
@@ -109,12 +125,18 @@ class Approval:
         query = await self._resolve(daemon, context, query, parts[self._scope])
         own = parts[self._scope]
         named = {key.lower(): own.get(key) for key in ("Image", "User")} if isinstance(own, dict) else {}
+        for image in context.found:
+            if image.kind == "image":  # from here on it is its ID that counts
+                named |= {"image": image.id, "name": image.name}
         ports = await counts.containers(daemon, context, parts["network"], named.get("image"))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             part = {"part": context.operation, "body": parts[sibling], "assertion": context.caller.assertion}
-            parts[sibling] = await self._ask(sibling, part | named, client)
+            reply = await self._siblings.ask(sibling, part | named, client, kept)
+            parts[sibling] = reply["body"]
         merged = model.merge(parts)
+        if named.get("name") and reply.get("still") is not True:
+            merged["Image"] = named["image"]  # the name may come to mean another one before the daemon looks
         host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
         if ports:
             merged["Labels"][PORTS] = str(ports)  # type: ignore[index]
@@ -133,32 +155,17 @@ class Approval:
                 raise
             raise Malformed(str(error)) from error  # 404 means a missing image: the CLI would pull it and try again
 
-    async def _build_network(self, query: Query, client: socket.socket, assertion: str) -> Query:
-        """Have the network helper say what network the steps of a build get, as for a container."""
-        body: object = {"HostConfig": {"NetworkMode": dict(query).get("networkmode", "")}}
-        approved = await self._ask("network", {"part": "ImageBuild", "body": body, "assertion": assertion}, client)
-        return _put(query, "networkmode", approved["HostConfig"]["NetworkMode"])  # type: ignore[index]
-
-    async def _ask(self, sibling: str, part: dict[str, object], client: socket.socket) -> object:
-        """Have a sibling approve its part, for the client whose socket it gets."""
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            channel.connect(f"{self._runtime}/helpers/{sibling}.sock")
-            wire.send(channel, wire.pack(part), [client.fileno()])
-            reply, _ = wire.unpack(await receive(self._loop, channel))
-        except (OSError, wire.WireError) as error:
-            raise Unavailable(f"the {sibling} helper is not there") from error
-        finally:
-            self._loop.close(channel)
-        if "body" not in reply:
-            raise fault_of(reply)
-        return reply["body"]
-
-    async def part(self, header: dict[str, object], who: Caller, policy: Policy, daemon: Daemon) -> dict[str, object]:
+    async def part(
+        self, header: dict[str, object], who: Caller, policy: Policy, daemon: Daemon, held: list[Approved]
+    ) -> dict[str, object]:
         """Answer a sibling that asks for this scope's part of a call. The decision is made again, from the caller.
 
         What is asked about is part of a container's configuration, also where the call is a build.
+
+        Args:
+            held: takes what counts until the sibling closes its channel: the image's name is kept still.
         """
+        still = False
         operation = str(header.get("part"))
         try:
             if operation not in (PARTED, "ImageBuild"):
@@ -173,25 +180,19 @@ class Approval:
                 if operation == PARTED:
                     await bridge.name(self._objects, daemon, body)
             if self._scope == "filesystem" and isinstance(body, dict):
-                image, user = (str(header.get(key) or "") for key in ("image", "user"))
+                image, user, name = (str(header.get(key) or "") for key in ("image", "user", "name"))
                 await self._disk.room(daemon, context)
                 async with self.turns.of(who.uid, "VolumeCreate"):
                     await volumes.prepare(daemon, context, body, image)
                     if self._stager:
                         await self._stager.prepare(daemon, context, body, image, user)
+                if self.tags and name:
+                    held.append(Approved())
+                    claim = held[-1].claim = Claim(context)
+                    still = await self.tags.keep(claim, name, image)
         except FAULTS as error:
             return fault(error)
-        return {"body": body}
-
-
-async def receive(loop: Loop, channel: socket.socket) -> bytes:
-    """Wait for a message that carries no descriptors; a sibling that hangs is as good as gone."""
-    if not await loop.wait({channel.fileno(): IN}, ASK_SECONDS):
-        raise TimeoutError
-    message, fds = wire.receive(channel)
-    for fd in fds:
-        os.close(fd)
-    return message
+        return {"body": body, "still": still}
 
 
 def _put(query: Query, name: str, value: str) -> Query:

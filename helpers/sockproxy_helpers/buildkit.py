@@ -67,23 +67,25 @@ class Mediated:
         if _open.get(uid, 0) >= CONNECTIONS:
             raise Unavailable(f"{CONNECTIONS} connections to BuildKit are open already", 503)
         _open[uid] = _open.get(uid, 0) + 1
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        channel, asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK), daemon.another()
         try:
             try:
                 channel.connect(f"{self._runtime}/build/build.sock")
-                message = wire.pack(self._facts(len(head), len(early)), head + early + bytes(daemon.received))
+                cgroup = await self._shares.name(asking, self._context, path=True)
+                message = wire.pack(self._facts(len(head), len(early), cgroup), head + early + bytes(daemon.received))
                 wire.send(channel, message, [client.fileno(), sock.fileno()])
+                daemon.close()  # the mediator has it now
             except OSError as error:
                 raise Unavailable("the build mediator is not there", 503) from error
-            daemon.close()  # the mediator has it now
-            await self._answer(channel, front, daemon.another())
+            await self._answer(channel, front, asking)
         finally:
             _open[uid] -= 1
             if not _open[uid]:
                 del _open[uid]
+            asking.close()
             self._loop.close(channel)
 
-    def _facts(self, head: int, early: int) -> dict[str, object]:
+    def _facts(self, head: int, early: int, cgroup: str) -> dict[str, object]:
         who = self._who
         allowed = [name for name in NAMED if self._policy.decide(who, name).allowed]
         return {
@@ -92,7 +94,7 @@ class Mediated:
             "at": self._decision.at,
             "rules": {name: list(rule) for name, rule in self._decision.rules.items()},
             "operations": allowed,
-            "cgroup": self._shares.name(self._context),
+            "cgroup": cgroup,
             "rid": self._record["rid"],
             "head": head,
             "early": early,
@@ -117,7 +119,6 @@ class Mediated:
         except (OSError, wire.WireError):
             return  # it is gone, or is not what it was: the connection ends
         finally:
-            daemon.close()
             for rid in list(self._open):
                 self._end(rid, {"error": "cut off"}, CANCELLING)
 
@@ -190,11 +191,7 @@ class Mediated:
     async def _deny(self, question: dict[str, object]) -> None:
         decision = self._record["decision"]
         assert isinstance(decision, dict)
-        verdict = {
-            **decision,
-            "verdict": "deny",
-            "why": text(question.get("why")),
-            "at": text(question.get("at")) or decision["at"],
-        }
+        at = text(question.get("at")) or decision["at"]
+        verdict = {**decision, "verdict": "deny", "why": text(question.get("why")), "at": at}
         req = {"method": "POST", "path": text(question.get("path")), "op": "Grpc", "query": {}}
         await self._recorder.intent({**self._record, "ev": "deny", "req": req, "decision": verdict})

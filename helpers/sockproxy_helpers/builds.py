@@ -16,6 +16,7 @@ from .context import Context
 from .dockerfile import Reference
 from .errors import Malformed, Refused
 from .images import Image, NoImage
+from .objects import OWNER
 from .rules import clean
 from .strict import show
 from .tags import Tags
@@ -67,8 +68,11 @@ class Build:
         done, end = "", 0
         for reference in dockerfile.references(text, self._arguments, self._target):
             word = reference.text if reference.is_stage() else await self._image(reference)
-            done += text[end : reference.first] + word
-            end = reference.last
+            done += text[end : reference.first] + word + text[reference.last : reference.end]
+            # The builder's cache is one for all, and what a step has read is not all in its key (hosts, networks): from
+            # here on its steps are of an image of the caller's.
+            done += f"\nLABEL {OWNER}={self._ctx.caller.uid}" if reference.base else ""
+            end = reference.end
         return member.blocks((done + text[end:]).encode("utf-8", "surrogateescape"))
 
     def _member(self, scan: Scan) -> Member:
@@ -94,8 +98,9 @@ class Build:
                 raise NoImage(f"No such image: {reference.text}")
         if reference.base:
             _triggers(found, reference.stages)
-        moves = found.name and self._tags.ledger.find(found.name, found.id)
-        return reference.text if found.name and not moves and not (reference.platform or self._platform) else found.id
+        named = found.name and not self._tags.ledger.find(found.name, found.id)
+        stays = named and not reference.platform and not self._platform
+        return reference.text if stays and await self._tags.keep(self._claim, found.name, found.id) else found.id
 
     async def _find(self, text: str) -> Image | None:
         daemon = self._tags.connect()

@@ -37,11 +37,12 @@ class Cgroups:
     Attributes:
         name: of the folder in each hierarchy, and of it as a parent for the daemon.
         version: 1 or 2; 0 where limits can't be set here.
+        hierarchies: that limits are set in.
         folders: what this process has to be able to write to.
     """
 
     def __init__(self, name: str, version: int, hierarchies: list[Hierarchy]) -> None:
-        self.name, self.version, self._hierarchies = name, version, hierarchies
+        self.name, self.version, self.hierarchies = name, version, hierarchies
         self.folders = tuple(f"{one.mount}/{name}" for one in hierarchies)
 
     def make(self) -> None:
@@ -50,7 +51,7 @@ class Cgroups:
         Raises:
             OSError: the cgroup file system is not ours to change.
         """
-        for hierarchy, folder in zip(self._hierarchies, self.folders, strict=True):
+        for hierarchy, folder in zip(self.hierarchies, self.folders, strict=True):
             _make_at_top(hierarchy.mount, folder)
             for place in (hierarchy.mount, folder) if self.version == 2 else ():
                 _write(f"{place}/cgroup.subtree_control", " ".join(f"+{one}" for one in CONTROLLERS))
@@ -61,7 +62,7 @@ class Cgroups:
         Raises:
             OSError: the kernel refuses: of version 1, memory that is in use and can't be given back.
         """
-        for hierarchy, folder in zip(self._hierarchies, self.folders, strict=True):
+        for hierarchy, folder in zip(self.hierarchies, self.folders, strict=True):
             own = f"{folder}/{uid}"
             _make(own)
             if self.version == 1 and "cpu" in hierarchy.controllers and totals["cpus"] is not None:
@@ -93,13 +94,13 @@ def find(name: str, mountinfo: str = "") -> Cgroups:
     """
     old: dict[str, Hierarchy] = {}
     new: list[Hierarchy] = []
-    for line in (mountinfo or _read("/proc/self/mountinfo")).splitlines():
+    for line in (mountinfo or read("/proc/self/mountinfo")).splitlines():
         mount = line.split()[4]
         kind, _, options = line.partition(" - ")[2].split(" ", 2)
         if kind == "cgroup":
             old.setdefault(options, Hierarchy(mount, options.split(",")))  # mounted twice: the first
         elif kind == "cgroup2":
-            new.append(Hierarchy(mount, _read(f"{mount}/cgroup.controllers").split()))
+            new.append(Hierarchy(mount, read(f"{mount}/cgroup.controllers").split()))
     for version, found in ((1, list(old.values())), (2, new[:1])):
         if all(any(controller in one.controllers for one in found) for controller in CONTROLLERS):
             return Cgroups(name, version, found)
@@ -137,8 +138,8 @@ def _lower_below(folder: str, cpus: float) -> None:
     """Lower the quotas of a user's containers that are above the total: version 1 refuses a total below any of them."""
     for child, _, _ in os.walk(folder, topdown=False):
         try:
-            period = int(_read(f"{child}/cpu.cfs_period_us"))
-            if child != folder and int(_read(f"{child}/cpu.cfs_quota_us")) > cpus * period:
+            period = int(read(f"{child}/cpu.cfs_period_us"))
+            if child != folder and int(read(f"{child}/cpu.cfs_quota_us")) > cpus * period:
                 _write(f"{child}/cpu.cfs_quota_us", str(int(cpus * period)))
         except OSError:  # its container has ended
             pass
@@ -171,8 +172,13 @@ def _write_limit(path: str, text: str) -> None:
     try:
         _write(path, text)
     except OSError:
-        if "memsw" not in path and "swap" not in path:  # not accounted by each kernel, or written once more
+        if not is_of_swap(path):  # not accounted by each kernel, or written once more
             raise
+
+
+def is_of_swap(path: str) -> bool:
+    """Tell whether a file limits swap, which not each kernel counts."""
+    return "memsw" in path or "swap" in path
 
 
 def _write(path: str, text: str) -> None:
@@ -180,6 +186,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Read a file of a cgroup."""
     with open(path, encoding="ascii") as file:
         return file.read()

@@ -1,4 +1,4 @@
-"""Say which names of images a call would change, and which it was granted."""
+"""Say which names of images a call would change, which it was granted, and which are kept from changing for it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ class Claim:
 
     Attributes:
         before: by name, the image that it named, and whether others might use that by it.
+        still: the names that nobody else gets until the daemon has looked them up for this call.
     """
 
-    __slots__ = ("before", "ctx", "names", "uid")
+    __slots__ = ("before", "ctx", "names", "still", "uid")
 
     def __init__(self, ctx: Context) -> None:
         self.ctx, self.uid = ctx, ctx.caller.uid
         self.names: list[str] = []
         self.before: dict[str, tuple[str | None, bool]] = {}
+        self.still: list[str] = []
 
 
 class Taken(Refused):

@@ -32,15 +32,16 @@ class Reference:
         text: with its variables replaced.
         first, last: where it stands.
         base: a stage begins with it.
+        end: of its instruction.
         platform: the flag of a stage; "" for none.
         stages: the names of stages that could be meant at that place, and how many stages come before.
     """
 
-    __slots__ = ("base", "first", "last", "platform", "stages", "text")
+    __slots__ = ("base", "end", "first", "last", "platform", "stages", "text")
 
     def __init__(self, text: str, first: int, last: int, stages: tuple[str, ...], platform: str, base: bool) -> None:
         self.text, self.first, self.last, self.stages = text, first, last, stages
-        self.platform, self.base = platform, base
+        self.platform, self.base, self.end = platform, base, last
 
     def is_stage(self) -> bool:
         """Tell whether it means a stage of the same file, or nothing at all."""
@@ -133,6 +134,7 @@ def references(text: str, arguments: dict[str, str], target: str = "") -> list[R
                 if target and stages and (target.lower() == stages[-1] or target == str(len(stages) - 1)):
                     break
                 found += [_base(flags, rest, before, known)]
+                found[-1].end = line.places[-1] + 1
                 stages.append(rest[2][0].lower() if len(rest) > 2 else "")
             elif flags.get("from", ("",))[0]:
                 word, first, last = flags["from"]

@@ -13,8 +13,9 @@ import re
 from . import names, strict
 from .claims import Claim, Taken, Wish
 from .errors import Malformed
+from .pulls import image_of
 from .strict import show
-from .tags import Tags, image_of
+from .tags import Tags
 from .tar import Scan
 
 MANIFEST, INDEX = "manifest.json", "index.json"

@@ -101,3 +101,14 @@ def settable(text: str, tag: str = "") -> str:
     if last in _ALGORITHMS or _SHORT_ID.fullmatch(last):
         raise Malformed(f"{show(last)} looks like an image's ID (allowed: a name that does not)")
     return tagged(repository, tag or own or "latest")
+
+
+def apart(name: str, key: str) -> list[tuple[str, str]]:
+    """Write a full name as two parameters."""
+    found = repository(name)
+    return [(key, found), ("tag", name[len(found) + 1 :])]
+
+
+def alike(one: str, other: str) -> bool:
+    """Tell whether two full names are of the same repository."""
+    return repository(one) == repository(other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from . import images, names
+from . import images, names, removals
 from .claims import Wish
 from .context import Context
 from .daemon import Daemon
@@ -21,11 +21,13 @@ class Naming:
 
     Attributes:
         wish: the names to claim before the daemon is asked; None for none.
+        still: the names, with their images, and the repositories (with "") that must mean the same when it looks.
     """
 
     def __init__(self, ledger: Ledger, daemon: Daemon, ctx: Context) -> None:
         self._ledger, self._daemon, self._ctx = ledger, daemon, ctx
         self.wish: Wish | None = None
+        self.still: list[tuple[str, str]] = []
 
     async def image(self, form: str, text: str) -> str:
         """Put what the daemon can't take for anything else in the place of a reference.
@@ -61,18 +63,24 @@ class Naming:
         """Note which names a call sets or removes, and write them so that they can't mean anything else.
 
         Args:
-            form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | saved | removed.
+            form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | saved |
+                removed | pruned.
         """
         if self._ctx.flag("sees_all"):
             return query
         if form == "removed":
-            variables["name"] = await self._removed(variables["name"])
+            variables["name"], self.wish = await removals.removed(
+                self._ledger, self._daemon, self._ctx, variables["name"]
+            )
+            return query
+        if form == "pruned":
+            await removals.pruned(self._ledger, self._daemon, self._ctx, query)
             return query
         if form == "saved":
             if "name" in variables:
                 found = await self._saved(variables["name"])
                 if len(found) != 1:
-                    raise Refused("", "not all tags of that name are yours to save (allowed: name:tag)")
+                    raise Refused("", "not all tags of that name are yours to save (allowed: by name)")
                 variables["name"] = found[0]
             kept = [pair for pair in query if pair[0] != "names"]
             asked = [text for key, text in query if key == "names"]
@@ -89,7 +97,7 @@ class Naming:
             return query
         name = names.settable(repo, tag)
         self.wish = Wish([name])
-        return [*(pair for pair in query if pair[0] not in ("repo", "tag")), *_apart(name, "repo")]
+        return [*(pair for pair in query if pair[0] not in ("repo", "tag")), *names.apart(name, "repo")]
 
     def _built(self, query: Query) -> Query:
         set_ = [names.settable(text) for key, text in query if key == "t" and text]
@@ -109,18 +117,35 @@ class Naming:
             raise Refused("?fromImage", "all tags of a repository at once (allowed: one tag, such as :latest)")
         name = names.full(f"{repository}@{digest}") if digest else names.settable(repository, tag)
         self.wish = Wish([name], shared=True)
-        return [*(pair for pair in query if pair[0] not in ("fromImage", "tag")), *_apart(name, "fromImage")]
+        return [*(pair for pair in query if pair[0] not in ("fromImage", "tag")), *names.apart(name, "fromImage")]
 
     async def _pushed(self, text: str, tag: str) -> None:
         repository, own, digest = names.split(text)
         if digest:
             raise Malformed(f"{text}: push by tag, not by digest")
         if tag or own:
-            await images.find(self._ledger, self._daemon, self._ctx, names.tagged(repository, tag or own))
+            name = names.tagged(repository, tag or own)
+            found = await images.find(self._ledger, self._daemon, self._ctx, name)
+            if View(self._ledger, self._ctx.caller.uid).anothers(found.name, found.id):
+                why = (
+                    f"the name {names.familiar(name)} is somebody else's to push (allowed: tag it, push your own name)"
+                )
+                raise Refused("", why)
+            self.still.append((found.name, found.id))
             return
+        await self.whole(repository)
+        self.still.append((repository, ""))
+
+    async def whole(self, repository: str) -> None:
+        """See that all tags of a repository are the caller's to push, or to save.
+
+        Raises:
+            Refused: somebody else has some.
+        """
         told, shown = await self._all_of(repository)
         if len(told) != len(shown):
-            raise Refused("", f"not all tags of {names.familiar(repository)} are yours to push: push them by name")
+            verb = "push" if self._ctx.operation == "ImagePush" else "save"
+            raise Refused("", f"not all tags of {names.familiar(repository)} are yours to {verb} (allowed: by name)")
 
     async def _saved(self, text: str) -> list[str]:
         """Give the names to save: one without a tag stands for all tags of its repository, other people's included."""
@@ -128,49 +153,23 @@ class Naming:
         if repository and not tag and not digest:
             told, shown = await self._all_of(repository)
             if shown:
-                return [text] if len(told) == len(shown) else shown
-        return [await self.image("name", text)]
+                self.still += shown.items() if len(told) != len(shown) else [(repository, "")]
+                return [text] if len(told) == len(shown) else list(shown)
+        found = await self.image("name", text)
+        self.still += [(item.name, item.id) for item in self._ctx.found[-1:] if item.name]
+        return [found]
 
-    async def _all_of(self, repository: str) -> tuple[list[str], list[str]]:
-        """List a repository's tags, and those of them that the caller may know."""
-        view, told, shown = View(self._ledger, self._ctx.caller.uid), [], []
+    async def _all_of(self, repository: str) -> tuple[list[str], dict[str, str]]:
+        """List a repository's tags, and those of them that the caller may know, with their images."""
+        view, told, shown = View(self._ledger, self._ctx.caller.uid), [], {}  # type: View, list[str], dict[str, str]
         for item in await images.every(self._daemon):
             known = images.full_names(view.cut(item) or {})
-            own = [name for name in images.full_names(item) if _same(name, repository + ":") and "@" not in name]
+            own = [name for name in images.full_names(item) if names.alike(name, repository + ":") and "@" not in name]
             told += own
-            shown += [name for name in own if name in known]
+            if self._ctx.operation == "ImagePush":
+                known = [name for name in known if not view.anothers(name, str(item.get("Id")))]
+            shown |= {name: str(item.get("Id")) for name in own if name in known}
         return told, shown
-
-    async def _removed(self, text: str) -> str:
-        found = await images.find(self._ledger, self._daemon, self._ctx, text)
-        view, told = View(self._ledger, self._ctx.caller.uid), images.full_names(found.whole)
-        tags = [name for name in told if "@" not in name]
-        if not found.name and owner_of(found.whole) == self._ctx.caller.uid:
-            going, self.wish = told, Wish(tags, removing=True)
-        else:
-            if not found.name and len(tags or told) != 1:
-                raise Refused(
-                    "", "an image that others may use is removed by its names, one by one (allowed: name:tag)"
-                )
-            name = found.name or (tags or told)[0]
-            others = [tag for tag in tags if tag != name and _same(tag, name)]
-            going = [digest for digest in told if "@" in digest and _same(digest, name)] if not others else []
-            self.wish = Wish([name], removing=True)
-            text = text if found.name and not images.ID.fullmatch(text) else name
-        for name in going:  # digests go with the last tag of their repository
-            if view.anothers(name, found.id):
-                raise Refused("", f"{names.familiar(name)} would go with it, and is not yours to remove")
-        return found.id if going is told else text
-
-
-def _apart(name: str, key: str) -> Query:
-    """Write a full name as two parameters."""
-    repository = names.repository(name)
-    return [(key, repository), ("tag", name[len(repository) + 1 :])]
-
-
-def _same(one: str, other: str) -> bool:
-    return names.repository(one) == names.repository(other)
 
 
 def _told(image: Image) -> Object:

@@ -8,7 +8,7 @@ import json
 
 from . import names
 from .daemon import Daemon
-from .errors import Malformed, NotFound
+from .errors import Malformed, NotFound, Unavailable
 from .objects import parse
 from .operations import quote
 
@@ -71,3 +71,19 @@ def login_of(headers: dict[str, str]) -> list[tuple[str, str]]:
     if not value.isascii() or not value.isprintable():
         raise Malformed(f"{AUTH}: not a header field")
     return [(AUTH, value)] if value else []
+
+
+async def image_of(daemon: Daemon, name: str) -> str | None:
+    """Ask the daemon which image a full name names; None for none.
+
+    Raises:
+        Unavailable: it does not tell.
+    """
+    status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json")
+    if status == 404:
+        return None
+    try:
+        identity = json.loads(body)["Id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Unavailable(f"the Docker daemon does not tell what {names.familiar(name)} is") from error
+    return str(identity)

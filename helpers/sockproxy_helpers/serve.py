@@ -15,9 +15,9 @@ import socket
 import sys
 import time
 
-from . import approve, cut, operations, peer, wire
+from . import approve, cut, operations, peer, uploads, wire
 from .buildkit import Mediated
-from .call import Call, adopt
+from .call import Approved, Call, adopt
 from .caller import Caller
 from .cgroupfs import Cgroups
 from .daemon import Daemon
@@ -59,7 +59,7 @@ class Helper:
         self._identity, self._streams = Identity(loop, environment), Streams(loop)
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self._sessions = Sessions(loop, environment["SOCKPROXY_RUNTIME"])
-        self.shares = Shares(cgroups)
+        self.shares = Shares(loop, cgroups)
         self._shown = Shown(environment)
         stager = Stager(loop, environment) if scope == "filesystem" else None
         self._approval = approve.Approval(scope, loop, environment, self.shares, stager)
@@ -100,8 +100,9 @@ class Helper:
         """Serve one channel until it ends; who breaks the framing, or is not ours, is cut off and recorded."""
         daemon = Daemon(self.loop, self._docker_socket)
         uid = peer.PEERCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.PEERCRED.size))[1]
+        held: list[Approved] = []
         try:
-            while await self._message(channel, daemon, uid):
+            while await self._message(channel, daemon, uid, held):
                 pass
         except wire.WireError as error:
             why = str(error)[:SENTENCE]
@@ -111,8 +112,9 @@ class Helper:
         finally:
             daemon.close()
             self.loop.close(channel)
+            self._approval.release(*held)
 
-    async def _message(self, channel: socket.socket, daemon: Daemon, uid: int) -> bool:
+    async def _message(self, channel: socket.socket, daemon: Daemon, uid: int, held: list[Approved]) -> bool:
         """Take one message and answer it; tell whether there was one. What may be asked depends on who asks."""
         await self.loop.wait({channel.fileno(): IN})
         try:
@@ -131,7 +133,7 @@ class Helper:
                 async with self._approval.turns.of(who.uid, call.operation.name):
                     reply, rest = await self._call(channel, client, daemon, call, who)
             elif uid == 0:
-                reply, rest = await self._approval.part(header, who, self.policy, daemon), b""
+                reply, rest = await self._approval.part(header, who, self.policy, daemon, held), b""
             else:
                 raise wire.WireError("neither the front nor a sibling")
             wire.send(channel, wire.pack(reply, rest), [])
@@ -148,28 +150,26 @@ class Helper:
         statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
             approved = await self._approval.call(call, who, decision, client, daemon, statement)
-            recording = await self._sessions.begin(
-                call, who.uid, decision, self.policy, statement.objects, approved.body
-            )
+            given = call, who.uid, decision, self.policy, statement.objects, approved.body
+            recording = await self._sessions.begin(*given)
         except FAULTS as error:
             return await self._refuse(statement, error), b""
         exchange = Exchange(self.loop, channel, client, daemon, call)
-        exchange.recording = recording
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
         exchange.cut = cut.one_after_the_other(*cuts)
-        exchange.lingers, exchange.judge = approved.claim is not None, approved.judge
+        exchange.lingers, exchange.judge, exchange.recording = approved.claim is not None, approved.judge, recording
         if operation == "Grpc":
-            runtime = self._environment["SOCKPROXY_RUNTIME"]
-            given = runtime, self.recorder, ledger, tags, self.shares, who, decision, self.policy, statement.said
-            exchange.mediated = Mediated(self.loop, *given)
+            asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
+            exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)
+        if tags and approved.claim and operation in uploads.SAVING:
+            exchange.begun = tags.until_looked_up(approved.claim)
         self._streams.begin(channel, who, decision, operation)
         try:
             return await self._exchange(exchange, approved.query, approved.body, statement)
         finally:
             self._streams.end(channel)
-            if tags:
-                tags.release(approved.claim, exchange.lingering)
+            self._approval.release(approved, lingering=exchange.lingering)
 
     async def _exchange(
         self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement

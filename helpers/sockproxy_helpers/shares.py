@@ -6,9 +6,9 @@ import json
 import sys
 import time
 
-from . import caller
+from . import caller, systemd
 from .caller import Caller
-from .cgroupfs import BUILDS, Cgroups, Totals
+from .cgroupfs import BUILDS, Cgroups, Totals, is_of_swap, read, writes
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
@@ -20,14 +20,15 @@ from .policy import Policy
 from .rules import own_cgroup
 
 FRESH = 60.0  # seconds that the daemon's word about itself counts: another driver takes a restart of it
+PAGE = 4096  # bytes
 PATIENCE = 2.0  # seconds until a daemon that does not answer is asked again
 
 
 class Shares:
     """Keep the users' shares of the machine, for one helper."""
 
-    def __init__(self, cgroups: Cgroups) -> None:
-        self._cgroups = cgroups
+    def __init__(self, loop: Loop, cgroups: Cgroups) -> None:
+        self._loop, self._cgroups = loop, cgroups
         self._told: dict[str, object] = {}
         self._asked = 0.0
 
@@ -42,14 +43,22 @@ class Shares:
         """
         if parent != own_cgroup(None, ctx):
             return parent
-        await self._prepare(daemon)
-        self._apply(ctx.caller.uid, totals(ctx.rules))
-        return self.name(ctx)
+        await self._bound(daemon, ctx.caller.uid, totals(ctx.rules))
+        return await self.name(daemon, ctx)
 
-    def name(self, ctx: Context) -> str:
-        """Give the daemon's name of the cgroup for what the caller starts; "" where the role has no totals."""
-        own = f"/{self._cgroups.name}/{ctx.caller.uid}" if own_cgroup(None, ctx) else ""
-        return f"{own}/{BUILDS}" if own and ctx.operation == "ImageBuild" else own
+    async def name(self, daemon: Daemon, ctx: Context, path: bool = False) -> str:
+        """Give the daemon's name of the cgroup for what the caller starts; "" where the role has no totals.
+
+        Args:
+            path: for BuildKit, which makes cgroups by itself, whatever the daemon's driver.
+        """
+        if not own_cgroup(None, ctx):
+            return ""
+        if (await self._info(daemon))["CgroupDriver"] == "systemd":
+            unit = systemd.slice_of(self._cgroups.name, ctx.caller.uid)
+            return systemd.path_of(unit) if path else unit
+        own = f"/{self._cgroups.name}/{ctx.caller.uid}"
+        return f"{own}/{BUILDS}" if ctx.operation == "ImageBuild" else own
 
     async def log(self, daemon: Daemon, host: dict[str, object]) -> None:
         """Settle a container's log options, by the daemon's default driver."""
@@ -65,18 +74,24 @@ class Shares:
             self._asked = time.monotonic()
         return self._told
 
-    async def _prepare(self, daemon: Daemon) -> None:
-        """See that the daemon's way to handle cgroups is one that we know to use."""
+    async def _bound(self, daemon: Daemon, uid: int, wanted: Totals) -> None:
+        """Set a user's limits, in the daemon's way to handle cgroups.
+
+        Raises:
+            Unavailable: it is none that we know to use.
+        """
         told = await self._info(daemon)
         driver, version = str(told["CgroupDriver"]), str(told["CgroupVersion"] or "1")  # told since 20.10
+        if driver == "systemd":
+            unit = systemd.slice_of(self._cgroups.name, uid)
+            await systemd.bound(self._loop, unit, wanted, lambda: holds(self._cgroups, systemd.path_of(unit), wanted))
+            return
         if driver != "cgroupfs" or version != str(self._cgroups.version):
             raise Unavailable(
                 f"your share of the machine can't be set: the Docker daemon uses {driver} and version {version} of "
                 f"cgroups, sockproxy can write to version {self._cgroups.version or 'none'} (an administrator can "
                 "give the role no totals: null)"
             )
-
-    def _apply(self, uid: int, wanted: Totals) -> None:
         try:
             self._cgroups.apply(uid, wanted)
         except OSError as error:
@@ -98,8 +113,7 @@ class Shares:
             rules = policy.rules_of(Caller(uid, uid, 0, user, list(groups), home))
             if rules is not None and any(value is not None for value in totals(rules).values()):
                 try:
-                    await self._prepare(daemon)
-                    self._apply(uid, totals(rules))
+                    await self._bound(daemon, uid, totals(rules))
                 except Unavailable as error:
                     print(f"sockproxy: uid {uid}: {error}", file=sys.stderr)
         for uid in self._cgroups.users() - owners:
@@ -111,6 +125,24 @@ def totals(rules: dict[str, tuple[object, str]]) -> Totals:
     value = rules["totals"][0]
     assert isinstance(value, dict)
     return {key: value[key] for key in ("memory", "cpus", "pids")}
+
+
+def holds(cgroups: Cgroups, path: str, wanted: Totals) -> bool:
+    """Tell whether a cgroup that somebody else keeps has these limits; memory is counted in pages."""
+    for hierarchy in cgroups.hierarchies:
+        for controller, name, text in writes(cgroups.version, wanted):
+            if controller in hierarchy.controllers and text[:1].isdecimal() and not is_of_swap(name):
+                try:
+                    found = read(f"{hierarchy.mount}{path}/{name}").strip()
+                except OSError:
+                    return False
+                if found != text and (controller != "memory" or _in_pages(found) != _in_pages(text)):
+                    return False
+    return cgroups.version > 0
+
+
+def _in_pages(text: str) -> str:
+    return str(int(text) // PAGE) if text.isdecimal() else text
 
 
 async def _owners(daemon: Daemon) -> set[int]:

@@ -7,20 +7,19 @@ another's, nor one that all share because it was there before sockproxy, or the 
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 
 from . import counts, images, names
 from .claims import Claim, Taken, Wish
 from .context import Context
-from .daemon import Daemon
+from .daemon import Daemon, drained
 from .errors import Unavailable
 from .ledger import Entry, Ledger, Writer
-from .loop import HUP, IN, Lock, Loop
-from .operations import quote
+from .loop import Lock, Loop
+from .pulls import image_of
+from .still import Still
 
-RECEIVE = 65536
 KEEPER = "filesystem"  # the scope whose helper grants claims
 
 
@@ -37,7 +36,7 @@ class Tags:
         self.ledger = Writer(folder)
         self._loop, self.connect = loop, connect
         self._changing: dict[str, int] = {}  # how many calls are at it, by full name
-        self._lock = Lock(loop)
+        self._lock, self._still = Lock(loop), Still(loop)
 
     async def claim(self, ctx: Context, wish: Wish) -> Claim:
         """Claim all names of a wish, or none.
@@ -69,6 +68,31 @@ class Tags:
                         await self._grant(daemon, claim, name, wish)
         finally:
             daemon.close()
+        await self._still.wait(claim)
+
+    async def keep(self, claim: Claim, name: str, identity: str) -> bool:
+        """Keep a name as it is until the claim is released, if it names this image now and nobody is changing that."""
+        daemon = self.connect()
+        try:
+            async with self._lock:
+                if self._changing.get(name) or await image_of(daemon, name) != identity:
+                    return False
+                self._still.keep(claim, name)
+                return True
+        finally:
+            daemon.close()
+
+    async def keep_repository(self, claim: Claim, repository: str) -> bool:
+        """Do the same with all tags of a repository, those that there are not yet too."""
+        async with self._lock:
+            if any(names.repository(name) == repository for name in self._changing):
+                return False
+            self._still.keep(claim, repository + ":")
+            return True
+
+    def until_looked_up(self, claim: Claim) -> Callable[[], None]:
+        """Give what to call when the daemon has looked up the names that are kept for a call."""
+        return lambda: self._still.drop(claim)
 
     async def _grant(self, daemon: Daemon, claim: Claim, name: str, wish: Wish) -> None:
         current, entry = await image_of(daemon, name), self.ledger.get(name)
@@ -107,6 +131,8 @@ class Tags:
 
     def release(self, claim: Claim | None, lingering: socket.socket | None = None, delay: float = 0) -> None:
         """Have a claim settled; see `settle`."""
+        if claim:
+            self._still.drop(claim)
         if claim and (claim.names or lingering):
             self._loop.spawn(self.settle(claim, lingering, delay))
 
@@ -117,7 +143,7 @@ class Tags:
             lingering: the daemon's connection of a call that was broken off: until it ends, the daemon may be at it.
         """
         if lingering:
-            await self._drain(lingering)
+            await drained(self._loop, lingering)
         if delay:
             await self._loop.wait({}, delay)
         daemon = self.connect()
@@ -157,21 +183,6 @@ class Tags:
                     await self._settle(daemon, name)
         daemon.close()
 
-    async def _drain(self, sock: socket.socket) -> None:
-        """Wait until the daemon has ended a call: a half-close cancels it, and its end closes the connection."""
-        try:
-            sock.shutdown(socket.SHUT_WR)
-            while await self._loop.wait({sock.fileno(): IN | HUP}) is not None:
-                try:
-                    if not sock.recv(RECEIVE):
-                        break
-                except BlockingIOError:
-                    continue
-        except OSError:
-            pass
-        finally:
-            self._loop.close(sock)
-
 
 def keep(scope: str, loop: Loop, environment: dict[str, str]) -> tuple[Tags | None, Ledger]:
     """Open the ledger for the helper of a scope: one grants claims, the others read what it writes."""
@@ -180,19 +191,3 @@ def keep(scope: str, loop: Loop, environment: dict[str, str]) -> tuple[Tags | No
         return None, Ledger(state.rpartition("/")[0] + f"/{KEEPER}")
     tags = Tags(loop, state, lambda: Daemon(loop, docker))
     return tags, tags.ledger
-
-
-async def image_of(daemon: Daemon, name: str) -> str | None:
-    """Ask the daemon which image a full name names; None for none.
-
-    Raises:
-        Unavailable: it does not tell.
-    """
-    status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json")
-    if status == 404:
-        return None
-    try:
-        identity = json.loads(body)["Id"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise Unavailable(f"the Docker daemon does not tell what {names.familiar(name)} is") from error
-    return str(identity)

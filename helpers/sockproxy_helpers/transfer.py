@@ -27,8 +27,8 @@ class Transfer:
     """
 
     __slots__ = (
-        "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_upload", "bytes_in", "bytes_out", "cut",
-        "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent", "status", "tail",
+        "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_upload", "begun", "bytes_in", "bytes_out",
+        "cut", "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent", "status", "tail",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
@@ -43,6 +43,7 @@ class Transfer:
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
         self.left_over = self.tail = b""
+        self.begun: Callable[[], None] | None = None
 
     def _announce(self) -> None:
         """Tell the front that from here on the client gets bytes that are not the front's."""
@@ -76,6 +77,8 @@ class Transfer:
             await self._receive()
         if response.status == 101 and self._call.operation.response != "hijack":
             raise Unavailable("the Docker daemon upgraded a connection unasked")
+        if self.begun:
+            self.begun()
         return response
 
     async def _receive(self) -> None:

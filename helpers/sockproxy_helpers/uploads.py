@@ -7,15 +7,17 @@ from .builds import Build
 from .call import Approved, Call
 from .claims import Claim, Taken, Wish
 from .context import Context
+from .naming import Naming
 from .scanned import Judge
 from .tags import Tags
 from .tar import Scan
 
+SAVING = ("ImageGet", "ImageGetAll")  # names are looked up before the answer begins
 _DEVICES = (b"3", b"4")  # character and block special files
 Query = list[tuple[str, str]]
 
 
-async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish | None, approved: Approved) -> Query:
+async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Naming, approved: Approved) -> Query:
     """Claim what is known, and have judged what is not: both in `approved`.
 
     Returns:
@@ -24,6 +26,7 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish
     Raises:
         Taken: a name is not the caller's to change.
     """
+    wish = naming.wish
     if ctx.operation == "PutContainerArchive":
         approved.judge = _copied(ctx)
         return query
@@ -43,7 +46,19 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish
         return build.query
     elif wish:
         return await _claim(tags, ctx, call, query, wish, approved)
+    elif naming.still:
+        approved.claim = Claim(ctx)
+        await _keep(tags, approved.claim, naming)
     return query
+
+
+async def _keep(tags: Tags, claim: Claim, naming: Naming) -> None:
+    """Keep the names that are sent as they are, until the daemon is done with the call."""
+    for name, identity in naming.still:
+        if not await (tags.keep(claim, name, identity) if identity else tags.keep_repository(claim, name)):
+            raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again")
+        if not identity:
+            await naming.whole(name)
 
 
 async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:

@@ -10,6 +10,7 @@ import pytest
 
 from sockproxy_helpers import cgroupfs
 from sockproxy_helpers.cgroupfs import Cgroups, Hierarchy, find, writes
+from sockproxy_helpers.shares import holds
 from tests.support import needs
 
 TOTALS = {"memory": 1 << 30, "cpus": 1.5, "pids": 100}
@@ -180,3 +181,18 @@ def test_removing(tmp_path) -> None:
     for uid in (1000, 1001, 1002):
         machine.cgroups.remove(uid)
     assert machine.cgroups.users() == {1001}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_somebody_else_keeps(tmp_path, version) -> None:
+    names = ("cpu", "memory", "pids") if version == 1 else ("cpu,memory,pids",)
+    machine = Machine(tmp_path, version, *names)
+    machine.cgroups.make()
+    assert not holds(machine.cgroups, "/sp/1000", TOTALS)
+    machine.cgroups.apply(1000, TOTALS)
+    assert holds(machine.cgroups, "/sp/1000", TOTALS)
+    assert holds(machine.cgroups, "/sp/1000", {**TOTALS, "memory": TOTALS["memory"] + 7})  # the kernel counts pages
+    assert holds(machine.cgroups, "/sp/1000", NOTHING)
+    for key in TOTALS:
+        assert not holds(machine.cgroups, "/sp/1000", {**TOTALS, key: TOTALS[key] * 2})
+    assert not holds(Cgroups("sp", 0, []), "/sp/1000", TOTALS)

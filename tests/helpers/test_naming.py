@@ -56,6 +56,7 @@ def naming(tmp_path: Path) -> Naming:
 
 
 def change(naming: Naming, form: str, name: str = "", **query: str) -> Any:
+    naming._ctx.operation = {"pushed": "ImagePush", "saved": "ImageGetAll"}.get(form, "ImageDelete")
     return finish(naming.change(form, {"name": name}, list(query.items())))
 
 
@@ -110,6 +111,8 @@ def test_pushes(naming: Naming) -> None:
         change(naming, "pushed", "mine" + DIGEST)
     with pytest.raises(NotFound):
         change(naming, "pushed", "theirs", tag="1")
+    with pytest.raises(Refused, match="the name base:1 is somebody else's to push"):
+        change(naming, "pushed", "base", tag="1")
     with pytest.raises(Refused, match="not all tags of theirs are yours to push"):
         change(naming, "pushed", "theirs")
 
@@ -120,6 +123,17 @@ def test_removals(naming: Naming) -> None:
         change(naming, "removed", SHARED)
     with pytest.raises(Refused, match="theirs:2 would go with it, and is not yours to remove"):
         change(naming, "removed", MINE)
+
+
+def test_prunes(naming: Naming, monkeypatch: pytest.MonkeyPatch) -> None:
+    for filters in ("{}", '{"dangling":["1"]}', '{"label":["a"],"dangling":["true"]}'):
+        change(naming, "pruned", filters=filters)
+    change(naming, "pruned")
+    every = '{"dangling":["0"]}'
+    with pytest.raises(Refused, match="theirs:2 is somebody else's name of an image of yours, and would go with it"):
+        change(naming, "pruned", filters=every)
+    monkeypatch.setitem(IMAGES[0], "RepoTags", ["mine:1"])
+    change(naming, "pruned", filters=every)
 
 
 class Full:

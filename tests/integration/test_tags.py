@@ -140,6 +140,29 @@ def test_removing(named: People) -> None:
     assert by_build(alice, "alices:1").status == 403
 
 
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_a_prune_takes_no_name_of_anothers(named: People) -> None:
+    """Alice has Bob's image, from an archive of his, under a name of her own: it bears his label."""
+    alice, bob, root, every = (
+        named.alice,
+        named.bob,
+        named.root,
+        "/images/prune?filters=%7B%22dangling%22:%5B%220%22%5D%7D",
+    )
+    bob.build("FROM busybox\nLABEL bobs=own\n", "t=bobs:1&t=copy:1")
+    archive = bob.ask("GET", "/images/copy:1/get").body
+    bob.get("DELETE", "/images/copy:1")
+    eventually(lambda: alice.ask("POST", "/images/load", archive).status == 200, "the name is free")
+    before = root.state()["images"]
+    refused = bob.ask("POST", every)
+    assert (refused.status, "copy:1 is somebody else's name of an image of yours" in refused.message) == (403, True)
+    assert bob.ask("POST", "/images/prune").status == 200
+    assert root.state()["images"] == before
+    alice.get("DELETE", "/images/copy:1")
+    eventually(lambda: bob.ask("POST", every).status == 200, "nobody else's now")
+    assert "bobs:1" not in str(root.state()["images"])
+
+
 def test_several_names_by_id(named: People) -> None:
     named.alice.build("FROM busybox\nLABEL alices=secret\n", "t=alices:1&t=others:2")
     identity = idents(named, "alices:1")[0]

@@ -5,6 +5,7 @@ The tests go in order, on one machine: each begins where the one before it ended
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -61,9 +62,14 @@ def machine(package: Path) -> Iterator[Booted]:
     try:
         booted.copy(package, "/root/sockproxy.deb")
         booted.write("/tmp/load.py", LOAD)
+        booted.must("mkdir", "-p", "/etc/docker")
+        booted.write("/etc/docker/daemon.json", '{"exec-opts": ["native.cgroupdriver=systemd"]}')
+        booted.must("systemctl", "restart", "docker")
         booted.import_busybox("/run/docker.sock")
+        uid = 10_000 + 4 * (os.getpid() % 10_000)  # cgroups of version 1 are the host's, and other test runs', too
         for name, groups in (("alice", "sockproxy-users"), ("bob", "sockproxy-users"), ("mallory", "docker")):
-            booted.must("sh", "-c", f"groupadd -f {groups}; useradd -m -G {groups} {name}")
+            uid += 1
+            booted.must("sh", "-c", f"groupadd -f {groups}; useradd -m -u {uid} -G {groups} {name}")
         yield booted
     finally:
         booted.stop()
@@ -110,7 +116,8 @@ def test_a_take_over_needs_no_setting_of_anybody(machine: Booted) -> None:
     machine.must("sockproxy", "install", "--takeover", "--yes")
     assert states(machine) == ["active"] * 3
     machine.import_busybox(DAEMON)
-    assert docker(machine, "alice", "run", "--rm", "busybox", "echo", "hello").stdout == "hello\n"
+    done = docker(machine, "alice", "run", "--rm", "busybox", "echo", "hello")
+    assert done.stdout == "hello\n", done.stderr
     assert docker(machine, "root", "ps").returncode == 0
     for user in ("alice", "mallory"):
         assert "permission denied" in docker(machine, user, "-H", f"unix://{DAEMON}", "ps").stderr
@@ -129,6 +136,41 @@ def test_two_users_have_each_their_own(machine: Booted) -> None:
     record = machine.must("sh", "-c", "cat /var/log/sockproxy/audit*.jsonl")
     assert '"ev":"start"' in record
     assert '"op":"ContainerCreate"' in record
+
+
+def totals(machine: Booted, user: str) -> tuple[str, ...]:
+    """Read what bounds all of a user's containers together, as the kernel has it: memory, cpu and processes."""
+    uid = machine.must("id", "-u", user).strip()
+    files = ("memory.limit_in_bytes memory.max", "cpu.cfs_quota_us cpu.max", "pids.max")
+    slices = f"sockproxy.slice/sockproxy-{uid}.slice"
+    find = f"for place in /sys/fs/cgroup/*/{slices} /sys/fs/cgroup/{slices}; do"
+    return tuple(
+        machine.run(
+            "sh", "-c", f"{find} for file in {names}; do cat $place/$file; done; done 2>/dev/null"
+        ).stdout.strip()
+        for names in files
+    )
+
+
+def test_totals_are_those_of_a_slice(machine: Booted) -> None:
+    """The daemon leaves cgroups to systemd here, as it does by default with version 2 of them."""
+    usual = (str(16 << 30), "800000", "16384")
+    assert totals(machine, "alice") == totals(machine, "bob") == usual
+    uid = machine.must("id", "-u", "alice").strip()
+    pid = machine.must("docker", "inspect", "-f", "{{.State.Pid}}", "alices").strip()
+    assert f":pids:/sockproxy.slice/sockproxy-{uid}.slice/docker-" in machine.must("cat", f"/proc/{pid}/cgroup")
+    machine.must("systemctl", "daemon-reload")  # systemd writes what it knows of
+    assert totals(machine, "alice") == usual
+    less = "{extends: developer, totals: {memory: 1g, cpus: 0.5, pids: 50}}"
+    machine.write("/etc/sockproxy/sockproxy.yaml", f"version: 1\nroles: {{developer: {less}}}\n")
+    machine.must("systemctl", "reload", "sockproxy")
+    eventually(lambda: totals(machine, "alice") == (str(1 << 30), "50000", "50"), "the new totals")
+    machine.must("rm", "/etc/sockproxy/sockproxy.yaml")
+    machine.must("systemctl", "reload", "sockproxy")
+    eventually(lambda: totals(machine, "alice") == usual, "the old totals")
+    other = f"sockproxy-{int(uid) + 1}.slice"
+    refused = docker(machine, "alice", "run", "--rm", "--cgroup-parent", other, "busybox", "true")
+    assert "may not choose the parent cgroup" in refused.stderr
 
 
 def test_a_bind_is_the_callers_own(machine: Booted) -> None:

@@ -63,13 +63,17 @@ class Booted:
         self._folder = folder
         for name in ("up", "work", "root"):
             (folder / name).mkdir()
+        # What it is started in, in each hierarchy, is the root of what it sees: its systemd trims what is not its own.
         self._cgroups = [
             place / f"sockproxy-booted-{os.getpid()}"
-            for place in (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-            if (place / "cgroup.procs").exists()
+            for place in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
+            if (place / "cgroup.procs").exists() and place.is_mount() and not place.is_symlink()
         ]
         for cgroup in self._cgroups:
             cgroup.mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):  # of version 1, where nothing runs before they are set
+                if (cgroup / name).exists() and (cgroup / "notify_on_release").exists():
+                    (cgroup / name).write_text((cgroup.parent / name).read_text())
         self._leader = 0
         self._nspawn = self._boot()
 
@@ -86,6 +90,7 @@ class Booted:
             )
         eventually(lambda: self._has_booted(nspawn), "boot", 60)
         self.run("sh", "-c", WRITABLE)
+        self.must("systemctl", "daemon-reexec")  # it looks at its start which controllers it may use
         return nspawn
 
     def _enter_cgroups(self) -> None:

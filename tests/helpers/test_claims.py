@@ -1,0 +1,364 @@
+"""Whose a name of an image is: claims, what the daemon has made of them, what they may count, and names kept still."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from sockproxy_helpers import loads, pulls, still
+from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.claims import Claim, Taken, Wish
+from sockproxy_helpers.context import Context
+from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
+from sockproxy_helpers.ledger import Entry
+from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.names import familiar, full
+from sockproxy_helpers.tags import Tags
+from sockproxy_helpers.tar import Scan
+from tests.helpers.asked import KIM, LEE, finish
+from tests.helpers.support import run
+from tests.helpers.test_tar import member, pack
+from tests.support.judging import DEVELOPER, context
+
+OLD, NEW = ("sha256:" + digit * 64 for digit in "12")
+
+
+class Daemon:
+    """A daemon with names of images."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, str] = {}
+
+    def set(self, name: str, identity: str | None) -> None:
+        """Have a name name an image, or nothing."""
+        self.images.pop(full(name), None)
+        if identity:
+            self.images[full(name)] = identity
+
+    async def request(self, method: str, target: str, body: bytes = b"", **more: object) -> tuple[int, bytes]:
+        if target == "/images/json":
+            found = [{"Id": item, "RepoTags": [familiar(name)]} for name, item in self.images.items()]
+            return 200, json.dumps(found).encode()
+        identity = self.images.get(full(unquote(target.removeprefix("/images/").removesuffix("/json"))))
+        return (200, json.dumps({"Id": identity}).encode()) if identity else (404, b'{"message": "no"}')
+
+    def close(self) -> None:
+        """Be no more."""
+
+
+class Keeper:
+    """The ledger, before that daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop, self.daemon = Loop(), Daemon()
+        self.tags = Tags(self.loop, str(folder), lambda: self.daemon)  # type: ignore[arg-type,return-value]
+
+    def claim(self, uid: int, *names: str, **wish: bool) -> Claim:
+        return finish(self.tags.claim(of(uid), Wish([full(name) for name in names], **wish)))
+
+    def set(self, uid: int, name: str, identity: str | None, **wish: bool) -> None:
+        """Claim a name, have the daemon set it, or not, and settle."""
+        claim = self.claim(uid, name, **wish)
+        if identity != "":
+            self.daemon.set(name, identity)
+        finish(self.tags.settle(claim))
+
+    def entry(self, name: str) -> tuple[int, str | None, bool] | None:
+        found = self.tags.ledger.get(full(name))
+        return (found.uid, found.id, found.shared) if found else None
+
+
+def of(uid: int, **totals: int) -> Context:
+    rules = {**DEVELOPER, "totals": {**DEVELOPER["totals"], **totals}}  # type: ignore[dict-item]
+    return context(rules, "ImageTag", Caller(uid, uid, 0, f"u{uid}", [], "/"))
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    return Keeper(tmp_path)
+
+
+def test_a_name_is_whose_first_set_it(keeper: Keeper) -> None:
+    keeper.set(KIM, "app", OLD)
+    assert keeper.entry("app") == (KIM, OLD, False)
+    for wish in ({}, {"shared": True}, {"removing": True}):
+        with pytest.raises(Taken, match="is not yours to"):
+            keeper.claim(LEE, "app", **wish)
+    keeper.set(KIM, "app", NEW)
+    assert keeper.entry("app") == (KIM, NEW, False)
+    keeper.set(KIM, "app", None)
+    assert keeper.entry("app") is None
+    keeper.set(LEE, "app", OLD)
+
+
+def test_what_was_there_before_is_nobodys(keeper: Keeper) -> None:
+    keeper.daemon.set("base", OLD)
+    with pytest.raises(Taken, match="or all share it"):
+        keeper.claim(KIM, "base")
+    keeper.set(KIM, "app", OLD)
+    keeper.daemon.set("app", NEW)  # past sockproxy
+    with pytest.raises(Taken):
+        keeper.claim(KIM, "app")
+    digest = "base@sha256:" + "3" * 64
+    keeper.daemon.set(digest, OLD)
+    assert keeper.claim(KIM, digest).names == []  # names the same for ever
+
+
+def test_one_at_a_time(keeper: Keeper) -> None:
+    claim = keeper.claim(KIM, "app")
+    with pytest.raises(Taken, match="is being set by somebody else"):
+        keeper.claim(LEE, "app")
+    assert keeper.claim(KIM, "app").names == claim.names
+    finish(keeper.tags.settle(claim))
+    with pytest.raises(Taken):  # the second is under way
+        keeper.claim(LEE, "app")
+
+
+def test_all_or_none(keeper: Keeper) -> None:
+    keeper.set(LEE, "theirs", OLD)
+    with pytest.raises(Taken, match="theirs"):
+        keeper.claim(KIM, "mine", "theirs")
+    run(keeper.loop, keeper.loop.wait({}, 0.01))  # what was granted is settled
+    assert keeper.entry("mine") is None
+
+
+@pytest.mark.parametrize(
+    ("identity", "shared"),
+    [("", True), (OLD, True), (NEW, False)],
+    ids=["a build that fails", "one that changes nothing", "one that does"],
+)
+def test_who_may_use_what_was_pulled(keeper: Keeper, identity: str, shared: bool) -> None:
+    keeper.set(KIM, "app", OLD, shared=True)
+    claim = keeper.claim(KIM, "app")
+    assert keeper.entry("app") == (KIM, None, False)  # nobody else, until it is known what it is
+    finish(keeper.tags.settle(claim))
+    keeper.set(KIM, "app", identity)
+    assert keeper.entry("app") == (KIM, identity or OLD, shared)
+
+
+def test_a_pull_of_what_is_there_shares_nothing(keeper: Keeper) -> None:
+    keeper.set(KIM, "app", OLD)
+    keeper.set(KIM, "app", "", shared=True)
+    assert keeper.entry("app") == (KIM, OLD, False)
+    pull, build = keeper.claim(KIM, "app", shared=True), keeper.claim(KIM, "app")
+    keeper.daemon.set("app", NEW)
+    for claim in (pull, build):
+        finish(keeper.tags.settle(claim))
+    assert keeper.entry("app") == (KIM, NEW, False)  # whichever of the two it was
+    finish(keeper.tags.share(full("app"), OLD))
+    assert keeper.entry("app") == (KIM, NEW, False)
+    finish(keeper.tags.share(full("app"), NEW))
+    assert keeper.entry("app") == (KIM, NEW, True)
+
+
+def test_how_many(keeper: Keeper) -> None:
+    for name in ("one", "two"):
+        keeper.set(KIM, name, OLD)
+    two = of(KIM, tags=2)
+    with pytest.raises(
+        Refused, match=r"may have 2 names of images, and you have 2: one:latest, two:latest: remove one"
+    ):
+        finish(keeper.tags.claim(two, Wish([full("three")])))
+    finish(keeper.tags.settle(finish(keeper.tags.claim(two, Wish([full("two")])))))  # has it already
+    keeper.daemon.set("one", NEW)  # moved past sockproxy: the administrator's
+    assert finish(keeper.tags.claim(two, Wish([full("three")]))).names == [full("three")]
+    with pytest.raises(Refused, match="may have no names of images"):
+        finish(keeper.tags.claim(of(LEE, tags=0), Wish([full("four")])))
+    assert keeper.tags.ledger.of(KIM) == [full("three"), full("two")]
+
+
+def test_what_a_crash_has_left_open(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.claim(KIM, "set", "nothing")
+    keeper.daemon.set("set", OLD)
+    again = Keeper(tmp_path)
+    again.daemon = keeper.daemon
+    with pytest.raises(Taken):
+        again.claim(LEE, "set")
+    finish(again.tags.recover())
+    assert again.entry("set") == (KIM, OLD, False)
+    assert again.entry("nothing") is None
+
+
+def test_a_name_that_is_kept_stays(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still, "PATIENCE", 0.05)
+    keeper.set(KIM, "app", OLD, shared=True)
+    bob = Claim(of(LEE))
+    assert finish(keeper.tags.keep(bob, full("app"), OLD))
+    assert not finish(keeper.tags.keep(bob, full("app"), NEW))
+    assert finish(keeper.tags.keep_repository(bob, "docker.io/library/others"))
+
+    async def claim(name: str) -> None:
+        keeper.tags.release(await keeper.tags.claim(of(KIM), Wish([full(name)])))
+
+    for name in ("app", "others:1"):
+        with pytest.raises(Taken, match=f"the name {familiar(full(name))} is being used by somebody else"):
+            run(keeper.loop, claim(name))
+    run(keeper.loop, keeper.loop.wait({}, 0.01))
+    own = Claim(of(KIM))
+    assert finish(keeper.tags.keep(own, full("app"), OLD))  # keeps others only
+    keeper.tags.until_looked_up(bob)()
+    run(keeper.loop, claim("app"), claim("others:1"))
+    run(keeper.loop, keeper.loop.wait({}, 0.01))
+    claimed = keeper.claim(KIM, "app")
+    assert not finish(keeper.tags.keep(bob, full("app"), OLD))  # it is about to change
+    assert not finish(keeper.tags.keep_repository(bob, "docker.io/library/app"))
+    finish(keeper.tags.settle(claimed))
+    assert finish(keeper.tags.keep(bob, full("app"), OLD))
+
+
+def test_a_daemon_that_does_not_tell(keeper: Keeper) -> None:
+    keeper.set(KIM, "app", OLD)
+    claim = keeper.claim(KIM, "app")
+
+    async def request(*_: object, **more: object) -> tuple[int, bytes]:
+        return 500, b'{"message": "no"}'
+
+    keeper.daemon.request = request  # type: ignore[method-assign]
+    finish(keeper.tags.settle(claim))
+    assert keeper.entry("app") == (KIM, None, False)  # open, and still Kim's
+    with pytest.raises(Unavailable, match="does not tell what app:latest is"):
+        keeper.claim(LEE, "app")
+
+
+# Archives of images
+
+
+def archive(manifest: Any, index: Any = None) -> Scan:
+    found = Scan(loads.WANTED)
+    parts = [("manifest.json", manifest), ("index.json", index)]
+    found.feed(pack(*(member(name, json.dumps(value).encode()) for name, value in parts if value is not None)))
+    return found
+
+
+def written(members: bytes) -> list[Any]:
+    """Read what is added to an archive."""
+    found = Scan(loads.WANTED)
+    found.feed(members + bytes(1024))
+    return [json.loads(found.found[name].content) for name in loads.WANTED if name in found.found]
+
+
+def judge(keeper: Keeper, scan: Scan, uid: int = KIM) -> list[Any]:
+    return written(finish(loads.judge(keeper.tags, Claim(of(uid)), scan)))
+
+
+def item(identity: str, *names: str) -> dict[str, Any]:
+    return {"Config": f"{identity[7:]}.json", "RepoTags": list(names), "Layers": ["l"]}
+
+
+def test_names_in_an_archive_are_claimed_and_written_in_full(keeper: Keeper) -> None:
+    index = {"manifests": [{"digest": OLD, "annotations": {"io.containerd.image.name": "docker.io/library/b:1"}}, {}]}
+    manifest, kept = judge(keeper, archive([item(OLD, "a:1"), {**item(NEW), "RepoTags": None}], index))
+    assert [one["RepoTags"] for one in manifest] == [["docker.io/library/a:1"], []]
+    assert kept == index
+    assert {keeper.entry(name) for name in ("a:1", "b:1")} == {(KIM, None, True)}
+
+
+def test_a_name_of_anothers_is_refused_unless_it_is_that_image(keeper: Keeper) -> None:
+    keeper.set(LEE, "a:1", OLD)
+    with pytest.raises(Taken):
+        judge(keeper, archive([item(NEW, "a:1")]))
+    index = {"manifests": [{"digest": OLD, "annotations": {"io.containerd.image.name": "a:1"}}]}
+    with pytest.raises(Taken):
+        judge(keeper, archive([item(NEW)], index))
+    manifest, kept = judge(keeper, archive([item(OLD, "a:1", "c:1")], index))
+    assert manifest[0]["RepoTags"] == ["docker.io/library/c:1"]
+    assert kept == {"manifests": [{"digest": OLD}]}
+    assert keeper.entry("a:1") == (LEE, OLD, False)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "index", "why"),
+    [
+        (None, {}, "has no manifest.json"),
+        ({}, None, "manifest.json: not a list"),
+        ([1], None, "not a list of objects"),
+        ([{"repotags": ["a:1"]}], None, "not a list of objects"),
+        ([{"RepoTags": "a:1"}], None, "RepoTags is not a list of names with tags"),
+        ([{"RepoTags": ["a"]}], None, "RepoTags is not a list of names with tags"),
+        ([{"RepoTags": [1]}], None, "RepoTags is not a list of names with tags"),
+        ([{"RepoTags": [f"a:{number}" for number in range(1001)]}], None, "has 1001 names of images"),
+        ([], {"manifests": [{"annotations": {"org.opencontainers.image.ref.name": 1}}]}, "is no string"),
+        ([], {"Manifests": [], "manifests": []}, "differ only in case"),
+    ],
+)
+def test_archives_that_are_none(keeper: Keeper, manifest: Any, index: Any, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        judge(keeper, archive(manifest, index))
+
+
+# Pulls
+
+
+class Registry:
+    """A daemon that answers what it is told to, and takes notes."""
+
+    def __init__(self, **answers: tuple[int, Any]) -> None:
+        self._answers, self.asked = answers, []  # type: dict[str, tuple[int, Any]], list[tuple[str, object]]
+
+    async def request(self, method: str, target: str, body: bytes = b"", more: object = None) -> tuple[int, bytes]:
+        self.asked.append((target, more))
+        status, answer = self._answers["distribution" if "/distribution/" in target else "images"]
+        return status, answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+
+def test_pulling() -> None:
+    registry = Registry(images=(200, b'{"status": "Pulling"}\n{"status": "done"}\n'))
+    finish(pulls.pull(registry, "r.example/a/b:1", "linux/arm64", [("X-Registry-Auth", "e30=")]))  # type: ignore[arg-type]
+    target = "/images/create?fromImage=r.example%2Fa%2Fb&tag=1&platform=linux%2Farm64"
+    assert registry.asked == [(target, [("X-Registry-Auth", "e30=")])]
+    for status, answer in ((404, b'{"message": "denied"}'), (200, b'{"status": "x"}\n{"error": "denied"}\n')):
+        with pytest.raises(NotFound, match="denied"):
+            finish(pulls.pull(Registry(images=(status, answer)), "a:1", "", []))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "has", "found"),
+    [
+        ((200, {"Descriptor": {"digest": "sha256:" + "a" * 64}}), "app@sha256:" + "a" * 64, True),
+        ((200, {"Descriptor": {"digest": "sha256:" + "a" * 64}}), "app@sha256:" + "b" * 64, False),
+        ((200, {"Descriptor": {"digest": "sha256:" + "a" * 64}}), "other@sha256:" + "a" * 64, False),
+        ((403, {"message": "denied"}), "app@sha256:" + "a" * 64, False),
+        ((200, {}), "app@", False),
+    ],
+)
+def test_whether_an_image_is_what_its_registry_has(told: tuple[int, Any], has: str, found: bool) -> None:
+    registry = Registry(distribution=told, images=(200, {"Id": OLD, "RepoDigests": [has]}))
+    current = finish(pulls.current(registry, "docker.io/library/app:1", []))  # type: ignore[arg-type]
+    assert current == (("sha256:" + "a" * 64, OLD) if found else None)
+
+
+def test_logins() -> None:
+    config = {"r.example": {"username": "kim"}, pulls.HUB: {"username": "hub"}, "odd.example": 1}
+    text = base64.urlsafe_b64encode(json.dumps(config).encode()).decode()
+
+    def user(name: str) -> Iterator[str]:
+        for field, value in pulls.auth(text, full(name)):
+            assert field == "X-Registry-Auth"
+            yield json.loads(base64.urlsafe_b64decode(value))["username"]
+
+    assert [list(user(name)) for name in ("r.example/a", "a", "odd.example/a", "s.example/a")] == [
+        ["kim"],
+        ["hub"],
+        [],
+        [],
+    ]
+    for odd in ("", "%%%", base64.b64encode(b"[]").decode(), base64.b64encode(b"{").decode()):
+        assert pulls.auth(odd, full("a")) == []
+    assert pulls.login_of({"x-registry-auth": "e30="}) == [("X-Registry-Auth", "e30=")]
+    assert pulls.login_of({}) == []
+    for odd in ("a\nb", "ä"):
+        with pytest.raises(Malformed, match="not a header field"):
+            pulls.login_of({"x-registry-auth": odd})
+
+
+def test_an_entry_is_read_as_it_was_written(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.tags.ledger.put(full("a"), Entry(KIM, OLD, True))
+    keeper.tags.ledger.put(full("a"), Entry(LEE, OLD, True))
+    assert [keeper.tags.ledger.of(uid) for uid in (KIM, LEE)] == [[], [full("a")]]
+    assert Keeper(tmp_path).tags.ledger.of(LEE) == [full("a")]
