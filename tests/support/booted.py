@@ -25,10 +25,12 @@ BOOT = """
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
 exec systemd-nspawn --quiet --directory="$2/root" --register=no --keep-unit --private-network --capability=all \\
     --system-call-filter='@keyring bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self' \\
-    --tmpfs=/home:mode=755 --tmpfs=/var/lib/docker --tmpfs=/var/lib/containerd --boot
+    --bind="$2/disks/home:/home" --bind="$2/disks/docker:/var/lib/docker" --tmpfs=/var/lib/containerd --boot
 """
 # In a hierarchy of version 1 nspawn gives its container the controllers to read only; containers in it need more.
-WRITABLE = 'for folder in /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$folder" || :; done 2>/dev/null'
+WRITABLE = """[Service]
+ExecStartPre=sh -c 'for folder in /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$$folder" || :; done 2>/dev/null'
+"""
 
 
 def root() -> Path:
@@ -61,8 +63,15 @@ class Booted:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        for name in ("up", "work", "root"):
+        for name in ("up", "work", "root", "disks"):
             (folder / name).mkdir()
+        # What is on an overlay can neither be a layer of Docker's nor be idmapped. These two disks outlive a reboot.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder / "disks"], check=True)
+        for name in ("home", "docker"):
+            (folder / "disks" / name).mkdir()
+        before_docker = folder / "up/usr/lib/systemd/system/docker.service.d"
+        before_docker.mkdir(parents=True)
+        (before_docker / "cgroups.conf").write_text(WRITABLE)
         # What it is started in, in each hierarchy, is the root of what it sees: its systemd trims what is not its own.
         self._cgroups = [
             place / f"sockproxy-booted-{os.getpid()}"
@@ -89,7 +98,6 @@ class Booted:
                 preexec_fn=self._enter_cgroups,
             )
         eventually(lambda: self._has_booted(nspawn), "boot", 60)
-        self.run("sh", "-c", WRITABLE)
         self.must("systemctl", "daemon-reexec")  # it looks at its start which controllers it may use
         return nspawn
 
@@ -148,7 +156,7 @@ class Booted:
         """Make the image busybox at a daemon."""
         script = (
             "cd $(mktemp -d); mkdir -p bin tmp; cp /bin/busybox bin/;"
-            "for applet in sh echo sleep true; do ln -s busybox bin/$applet; done;"
+            "for applet in cat echo sh sleep true; do ln -s busybox bin/$applet; done;"
             f"tar -c . | docker -H unix://{socket} import -c 'ENV PATH=/bin' -c 'CMD [\"sh\"]' - busybox"
         )
         self.must("sh", "-c", script)
@@ -170,4 +178,5 @@ class Booted:
             for place, _, _ in os.walk(cgroup, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(place)
+        subprocess.run(["umount", "--lazy", self._folder / "disks"], check=True)
         shutil.rmtree(self._folder, ignore_errors=True)
