@@ -151,7 +151,9 @@ def test_cycles_leave_nothing(mortal: Proxy, users: Users, work: Path) -> None:
     """Start and remove, while processes are killed at any moment; each run works or says why not."""
     killer, worked = Killer(mortal), 0
     run = ["docker", "run", "--rm", "-v", f"{work}:/h", "-v", f"{work}/file:/f:ro", "busybox", "cat", "/h/file", "/f"]
-    for _ in range(CYCLES):
+    for cycle in range(CYCLES):
+        if cycle % 25 == 24:  # what was created and never started, since who did that was killed, counts for its user
+            mortal.engine.clean()
         running = mortal.start(users.alice, run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         killed = killer.strike(running)
         out, error = running.communicate(timeout=60)
@@ -160,7 +162,7 @@ def test_cycles_leave_nothing(mortal: Proxy, users: Users, work: Path) -> None:
         assert out == b"mine\nmine\n" if whole else b"mine\nmine\n".startswith(out), (killed, out, error)
         assert out or error
         worked += running.returncode == 0
-    assert worked >= CYCLES // 4
+    assert worked >= CYCLES // 2
     mortal.engine.clean()
     for path in (mortal.folder / "state" / "binds").glob("*/sockproxy-*"):
         os.utime(path, (1, 1))
