@@ -71,6 +71,7 @@ def host(proxy28: Proxy, users: Users) -> Iterator[Host]:
     found = Host(proxy28, users)
     yield found
     proxy28.engine.clean()
+    proxy28.engine.docker("image", "prune", "-f")  # what builds leave without a name
     found.remove()
 
 
