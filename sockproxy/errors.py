@@ -56,6 +56,12 @@ class Denied(CallError):
         self.at = at
 
 
+class Crowded(Denied):
+    """Refuse what would take more of sockproxy, at once or in a time, than the caller's share."""
+
+    status = 429
+
+
 class LoginFailed(CallError):
     """Refuse what a client presents to be known by.
 

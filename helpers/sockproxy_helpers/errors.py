@@ -20,6 +20,12 @@ class Refused(Exception):
         self.field, self.why, self.rule, self.at = field, why, rule, at
 
 
+class Crowded(Refused):
+    """Report that the caller has as many calls under way as the policy allows (429)."""
+
+    status = 429
+
+
 class BadPolicy(Refused):
     """Report a compiled policy that is not in its exact shape: a refusal, so that catching too little still denies."""
 

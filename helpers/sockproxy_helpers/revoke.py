@@ -1,4 +1,4 @@
-"""End streams under way of who may not have them any more, where the role says so (`revoke_streams`)."""
+"""Know the calls under way: let nobody have more than the role says (`traffic`), and end those of who lost access."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from . import caller
 from .caller import Caller
+from .errors import Crowded
 from .identity import Identity
 from .loop import Loop, Task
 from .policy import Decision, Policy
@@ -15,15 +16,31 @@ SECONDS = 5.0  # between looks; what the accounts database and PAM say may be as
 
 
 class Streams:
-    """Know the calls under way."""
+    """Know the calls under way.
+
+    Invariant: `_counts` has, by uid, how many of `_counted` are a person's.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._live: dict[socket.socket, tuple[Caller, str]] = {}
+        self._live: dict[socket.socket, tuple[Caller, str]] = {}  # those that end with their caller's access
+        self._counted: dict[socket.socket, int] = {}
+        self._counts: dict[int, int] = {}
         self._watcher: Task | None = None
 
     def begin(self, channel: socket.socket, who: Caller, decision: Decision, operation: str) -> None:
-        """Watch the call on a channel."""
+        """Count the call on a channel, and watch it where the role says so (`revoke_streams`).
+
+        Raises:
+            Crowded: the caller has too many already.
+        """
+        bounds, at = decision.rules.get("traffic", ({}, ""))
+        most = bounds.get("streams") if isinstance(bounds, dict) else None
+        count = self._counts.get(who.uid, 0)
+        if isinstance(most, int) and count >= most:
+            why = f"role {decision.role} may have {most} calls under way of this kind, and you have {count}: end some"
+            raise Crowded("", why, "traffic", at)
+        self._counted[channel], self._counts[who.uid] = who.uid, count + 1
         rule = decision.rules.get("revoke_streams")
         if rule and rule[0] is True:
             self._live[channel] = who, operation
@@ -31,6 +48,11 @@ class Streams:
     def end(self, channel: socket.socket) -> None:
         """Forget it."""
         self._live.pop(channel, None)
+        uid = self._counted.pop(channel, None)
+        if uid is not None:
+            self._counts[uid] -= 1
+            if not self._counts[uid]:
+                del self._counts[uid]
 
     def wake(self) -> None:
         """Look at once: there is a new policy."""
@@ -50,5 +72,5 @@ class Streams:
             now = caller.again(who)
             await identity.accounts.check(now, policy.auth)
             if self._live.get(channel, (None,))[0] is who and not policy.decide(now, operation).allowed:
-                self.end(channel)
+                del self._live[channel]
                 channel.shutdown(socket.SHUT_RDWR)

@@ -138,6 +138,7 @@ class Helper:
                 raise wire.WireError("neither the front nor a sibling")
             wire.send(channel, wire.pack(reply, rest), [])
         finally:
+            self._streams.end(channel)
             self.loop.close(client)
         return True
 
@@ -149,6 +150,7 @@ class Helper:
         redaction = Redaction(self._salt, self.policy.audit["commands"])
         statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
         try:
+            self._streams.begin(channel, who, decision, call.operation.name)
             approved = await self._approval.call(call, who, decision, client, daemon, statement)
             given = call, who.uid, decision, self.policy, statement.objects, approved.body
             recording = await self._sessions.begin(*given)
@@ -164,11 +166,9 @@ class Helper:
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)
         if tags and approved.claim and operation in uploads.SAVING:
             exchange.begun = tags.until_looked_up(approved.claim)
-        self._streams.begin(channel, who, decision, operation)
         try:
             return await self._exchange(exchange, approved.query, approved.body, statement)
         finally:
-            self._streams.end(channel)
             self._approval.release(approved, lingering=exchange.lingering)
 
     async def _exchange(

@@ -91,6 +91,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "share": lambda value: value in ("none", "group"),
     "sysctls": _is_names,
     "totals": _is_map({**_RESOURCES, **dict.fromkeys(_COUNTED, _is_count)}),
+    "traffic": _is_map(dict.fromkeys(("connections", "streams", "requests"), _is_amount)),
     "ulimits": _is_bounds,
     "unmapped_binds": _is_flag,
     "unmodelled": _is_flag,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, RequestError, Unacceptable
+from sockproxy.errors import AuditGone, CallError, Crowded, Denied, HelperGone, RequestError, Unacceptable
 from sockproxy_helpers import wire
 
 IDLE = 64  # channels kept for each helper; each holds a daemon connection there
@@ -35,8 +35,8 @@ class Reply(NamedTuple):
     def problem(self) -> CallError:
         """Turn a helper's refusal into the error of the same status."""
         status, message = self.header.get("error"), str(self.header.get("message"))
-        if status == Denied.status:
-            return Denied(message, str(self.header.get("at", "")))
+        if status in (Denied.status, Crowded.status):
+            return (Denied if status == Denied.status else Crowded)(message, str(self.header.get("at", "")))
         if status == AuditGone.status:
             return AuditGone(message)
         if status == Unacceptable.status:

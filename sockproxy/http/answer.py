@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from sockproxy.errors import CallError, Denied, RequestError
 
+RETRY = ("Retry-After", "1")  # seconds; what is short comes free by the second, but for a lock after wrong passwords
 MAX_MESSAGE = 4096  # a terminal's page; a message may quote the client
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,6 +53,8 @@ def error(status: int, message: str, request_id: str, close: bool, *, head_only:
     headers = [("Content-Type", "application/json"), *_ours(request_id, close)]
     if status == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", 'Basic realm="sockproxy"'))  # RFC 9110 section 15.5.2
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers.append(RETRY)
     return build(status, headers, body, head_only=head_only)
 
 

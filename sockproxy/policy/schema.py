@@ -70,6 +70,9 @@ _totals = entries(
         "disk": unlimited(size(0)),
     }
 )
+_traffic = entries(dict.fromkeys(("connections", "streams", "requests"), unlimited(integer(1, 1_000_000))))
+# With fewer, a docker command does not work: `docker run -it` alone has three connections, and compose more.
+LEAST_TRAFFIC: dict[str, Value] = {"connections": 32, "streams": 16, "requests": 20}
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
 
@@ -126,6 +129,12 @@ RULES = {
             "use up to {memory} memory, {cpus} cpus and {pids} pids in all containers and build steps together, and "
             "have {networks} networks, {volumes} volumes, {ports} published ports, {binds} binds, {tags} names of "
             "images and {disk} of disk",
+        ),
+        Rule(
+            "traffic",
+            _traffic,
+            LEAST_TRAFFIC,
+            "have {connections} connections, {streams} calls under way of each kind, and ask {requests} times a second",
         ),
         Rule(
             "ports",

@@ -8,6 +8,7 @@ import sys
 import trio
 
 from sockproxy.server.session import Services, Session
+from sockproxy_helpers import peer
 
 PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 GRACE = 10.0  # seconds for streams to end after SIGTERM
@@ -44,6 +45,11 @@ async def _session(sock: socket.socket, services: Services) -> None:
     """Be the boundary of one connection: whatever goes wrong in it ends it alone."""
     with sock:
         try:
-            await Session(sock, services).run()
+            seat = services.traffic.enter(peer.of(sock), services.policy, trio.current_time())
+            try:
+                if not seat.flooded:
+                    await Session(sock, services, seat).run()
+            finally:
+                seat.leave()
         except Exception:
             sys.excepthook(*sys.exc_info())

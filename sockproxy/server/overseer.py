@@ -50,7 +50,7 @@ async def serve(listener: socket.socket, services: Services, listen: str) -> Non
 
 async def _one(sock: socket.socket, services: Services, listen: str, limit: trio.CapacityLimiter) -> None:
     """Answer one request; whatever goes wrong ends that alone."""
-    client = Client(sock)
+    client = Client(sock, Account(trio.current_time()))
     try:
         with sock, trio.move_on_after(PATIENCE):
             untrusted_head = await client.head()

@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 import os
 import socket
-from typing import NamedTuple
 
 import trio
 
 from sockproxy.api import payload, route
 from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers, Reply
-from sockproxy.errors import AuditGone, CallError, Denied, HelperGone, LoginFailed, RequestError
+from sockproxy.errors import AuditGone, CallError, Crowded, Denied, HelperGone, LoginFailed, RequestError
 from sockproxy.http import answer, body
 from sockproxy.http import head as http_head
 from sockproxy.http.head import Head
 from sockproxy.server import login
 from sockproxy.server.client import Client
 from sockproxy.server.login import Vouched
+from sockproxy.server.memo import Memo, Request
 from sockproxy.server.meter import Meter, Visit
+from sockproxy.server.traffic import PATIENCE, Seat, Traffic
 from sockproxy_helpers import caller, peer
 from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.operations import Operation
 from sockproxy_helpers.policy import PUBLIC, Policy
 
 BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
@@ -30,39 +30,7 @@ BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads hav
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
 LAST_SECONDS = 0.5  # for a request of who has connected before the end began
 WHY = "x-sockproxy-why"  # a header: the reason that a person states
-MEMO_HEADS, MEMO_HEAD = 500, 2048  # entries, bytes: a megabyte at most
-SECRETS = frozenset({"authorization", "x-registry-auth", "x-registry-config"})  # kept no longer than their request
 PATH_LIMIT = 1024  # of a refused path in its record
-
-
-class Request(NamedTuple):
-    """Hold a request that may be handed over; nothing in it is changed."""
-
-    head: Head
-    operation: Operation
-    version: str
-    variables: dict[str, str]
-    query: list[tuple[str, str]]
-
-
-class Memo:
-    """Remember what was read from a head, by its exact bytes: clients repeat themselves, and reading costs 40 us.
-
-    What a head says depends on its bytes alone; what is allowed is decided anew each time.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, Request] = {}
-        self.get = self._known.get
-
-    def put(self, untrusted_head: bytes, request: Request) -> None:
-        """Remember, unless it is large, rarely the same, or holds a secret."""
-        secret = any(name in SECRETS for name, _ in request.head.headers)
-        if len(untrusted_head) > MEMO_HEAD or request.head.body != "none" or secret:
-            return
-        if len(self._known) >= MEMO_HEADS:
-            self._known.clear()
-        self._known[untrusted_head] = request
 
 
 class Services:
@@ -76,7 +44,7 @@ class Services:
 
     def __init__(self, policy: Policy, helpers: Helpers, recorder: Recorder) -> None:
         self.policy, self.helpers, self.recorder = policy, helpers, recorder
-        self.memo, self.meter = Memo(), Meter()
+        self.memo, self.meter, self.traffic = Memo(), Meter(), Traffic()
         self.draining = False
         self.idle: set[trio.CancelScope] = set()
 
@@ -97,8 +65,9 @@ class Session:
     Invariant: the client's socket is read by this task alone, and not at all while a helper has it.
     """
 
-    def __init__(self, sock: socket.socket, services: Services) -> None:
-        self._client, self._services = Client(sock), services
+    def __init__(self, sock: socket.socket, services: Services, seat: Seat) -> None:
+        self._client, self._services = Client(sock, seat.account), services
+        self._seat, self._account = seat, seat.account
         self._request_id = ""
         self._head: Head | None = None
         self._unread = False  # the client may still be sending this request's body
@@ -115,6 +84,8 @@ class Session:
                 await self._client.linger()
         except OSError:
             pass  # the client is gone: nobody is left to tell
+        finally:
+            self._client.hold(0)
 
     async def _request(self) -> bool:
         """Serve one request; tell whether the connection can carry another."""
@@ -124,6 +95,7 @@ class Session:
             untrusted_head = await self._await_head()
             if not untrusted_head:
                 return False
+            await self._turn()
             request = await self._read(untrusted_head)
             if request is None:
                 return await self._tokens()
@@ -136,11 +108,25 @@ class Session:
             if gone.sent:
                 return False
             return await self._refuse(gone)
+        except Crowded as problem:
+            await trio.sleep(PATIENCE)
+            return await self._refuse(problem)
         except CallError as problem:
             return await self._refuse(problem)
 
+    async def _turn(self) -> None:
+        """Wait for the turn of a request; see `traffic`."""
+        if self._seat.crowded:
+            raise self._account.refuse_connection()
+        wait = self._account.turn(trio.current_time())
+        if wait:
+            await trio.sleep(wait)
+
     async def _await_head(self) -> bytes:
-        with trio.CancelScope(deadline=self._services.last_call()) as scope:
+        self._client.hold(len(self._client.buffer))
+        patience = PATIENCE if self._seat.crowded else math.inf
+        deadline = min(self._services.last_call(), trio.current_time() + patience)
+        with trio.CancelScope(deadline=deadline) as scope:
             self._services.idle.add(scope)
             try:
                 return await self._client.head()
@@ -193,6 +179,7 @@ class Session:
                 if not received:
                     raise RequestError("the body did not come to its end")
                 content += reader.feed(received)
+                self._client.hold(len(content))
         if not reader.done:
             raise RequestError("the body did not come to its end", 408)
         self._client.buffer[:] = reader.leftover
@@ -232,6 +219,7 @@ class Session:
         if "answer" in header:
             length = header["answer"]
             assert isinstance(length, int)
+            self._client.hold(len(reply.payload))
             await self._client.send(reply.payload[:length])
             self._client.buffer[:0] = reply.payload[length:]
             self._unread = False
@@ -241,19 +229,22 @@ class Session:
         return await self._answer(reply.problem())
 
     async def _refuse(self, problem: CallError) -> bool:
-        """Record a refusal of the front's own, then answer."""
+        """Record a refusal of the front's own, then answer; of those for being too many, one a second is recorded."""
         head = self._head
+        unsaid = self._account.tells(trio.current_time()) if isinstance(problem, Crowded) else 0
+        more = f" ({unsaid} more since the last record)" if unsaid else ""
         record: dict[str, object] = {
             "ev": "deny",
             "rid": self._request_id,
             "who": self._caller().record() | ({"reason": head.forward[WHY]} if head and WHY in head.forward else {}),
             "req": {"method": head.method, "path": head.untrusted_path[:PATH_LIMIT].decode("latin-1")} if head else {},
-            "decision": {"verdict": "deny", "why": problem.message, "at": getattr(problem, "at", "")}
+            "decision": {"verdict": "deny", "why": problem.message + more, "at": getattr(problem, "at", "")}
             | ({"reason": problem.reason} if isinstance(problem, LoginFailed) else {}),
             "via": {"helper": "front"},
         }
         try:
-            await self._services.recorder.record(record)
+            if unsaid is not None:
+                await self._services.recorder.record(record)
         except AuditGone as gone:
             problem = gone
         return await self._answer(problem)

@@ -563,3 +563,36 @@ def test_policy_that_is_a_link_is_refused(stage):
     (stage.folder / "policy.json").symlink_to("real.json")
     with pytest.raises(OSError, match="symbolic links"):
         stage.helper()
+
+
+def test_calls_under_way_of_a_person_are_bounded_and_counted_back(stage):
+    """Who has as many as the role allows is refused, others are not; ends are counted however they come."""
+    helper = stage.helper()
+    for role in helper.policy._roles.values():
+        role.rules["traffic"] = ({"connections": None, "streams": 2, "requests": None}, "p.yaml:9")
+    wait = message("ContainerWait", vars={"id": ID})
+
+    async def part() -> None:
+        _, sock = await stage.user()
+        fronts = [stage.front() for _ in range(3)]
+        for front in fronts[:2]:
+            wire._send(front.sock, wire.pack(wait), [sock.fileno()])
+        while len(stage.requests) < 2:
+            await stage.loop.wait({}, 0.001)
+        refused, _ = await stage.ask(stage.front(), wait, [sock.fileno()])
+        assert (refused["error"], refused["at"]) == (429, "p.yaml:9")
+        assert "may have 2 calls under way" in refused["message"]
+        fronts[0].close()
+        while helper._streams._counts != {os.getuid(): 1}:
+            await stage.loop.wait({}, 0.001)
+        wire._send(fronts[2].sock, wire.pack(wait), [sock.fileno()])
+        while len(stage.requests) < 3:
+            await stage.loop.wait({}, 0.001)
+        for front in fronts[1:]:
+            front.close()
+        while helper._streams._counts:
+            await stage.loop.wait({}, 0.001)
+
+    stage.run(part(), answer=b"")
+    assert helper._streams._counted == {}
+    assert stage.events().count("deny") == 1

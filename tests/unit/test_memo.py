@@ -6,8 +6,7 @@ import pytest
 
 from sockproxy.api import route
 from sockproxy.http import body, head
-from sockproxy.server import session
-from sockproxy.server.session import Memo, Request
+from sockproxy.server.memo import MEMO_HEADS, Memo, Request
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 
@@ -50,8 +49,8 @@ def test_what_is_not_remembered(field: bytes) -> None:
 
 def test_it_is_bounded() -> None:
     memo = Memo()
-    for number in range(3 * session.MEMO_HEADS):
+    for number in range(3 * MEMO_HEADS):
         raw = b"GET /containers/c%d/json HTTP/1.1\r\nHost: d\r\n\r\n" % number
         memo.put(raw, read(raw))
         assert memo.get(raw) is not None
-        assert len(memo._known) <= session.MEMO_HEADS
+        assert len(memo._known) <= MEMO_HEADS

@@ -13,7 +13,7 @@ from sockproxy_helpers import policy
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["base_images", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
 WORDS = ["mode", "share"]
-MAPS = ["limits", "ports", "sessions", "totals", "ulimits"]
+MAPS = ["limits", "ports", "sessions", "totals", "traffic", "ulimits"]
 
 
 def value(rule: str, text: str) -> Value:
@@ -48,6 +48,7 @@ def test_the_default_is_the_strictest_and_has_the_shape_that_the_helpers_expect(
                 "tags": 0,
                 "disk": 0,
             },
+            "traffic": {"connections": 32, "streams": 16, "requests": 20},
             "ports": {"min": 65536, "addresses": []},
             "sessions": {"output": 0},
         }.get(rule)

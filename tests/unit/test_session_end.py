@@ -12,6 +12,8 @@ from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers
 from sockproxy.server import session
 from sockproxy.server.session import Services, Session
+from sockproxy.server.traffic import Seat
+from sockproxy_helpers import peer
 from sockproxy_helpers.policy import Policy
 
 PING = b"OPTIONS /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
@@ -21,6 +23,10 @@ def services(folder: Path) -> Services:
     from sockproxy.policy.compile import compile_file, dump
 
     return Services(Policy(dump(compile_file(None))), Helpers(str(folder)), Recorder(str(folder)))
+
+
+def seat(sock: socket.socket, shared: Services) -> Seat:
+    return shared.traffic.enter(peer.of(sock), shared.policy, trio.current_time())
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
@@ -34,7 +40,7 @@ async def test_a_request_that_comes_while_the_front_ends_is_served(tmp_path: Pat
     ours, theirs = connected()
     with ours, theirs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Session(ours, shared).run)
+            nursery.start_soon(Session(ours, shared, seat(ours, shared)).run)
             await trio.testing.wait_all_tasks_blocked()
             shared.drain()
             await trio.testing.wait_all_tasks_blocked()
@@ -52,7 +58,7 @@ async def test_one_that_was_accepted_last_is_served_too(tmp_path: Path, autojump
     with ours, theirs:
         theirs.sendall(PING)
         theirs.shutdown(socket.SHUT_WR)
-        await Session(ours, shared).run()
+        await Session(ours, shared, seat(ours, shared)).run()
         assert theirs.recv(4096).startswith(b"HTTP/1.1 ")
 
 
@@ -62,7 +68,7 @@ async def test_who_says_nothing_is_not_waited_for(tmp_path: Path, autojump_clock
     with ours, theirs:
         start = trio.current_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Session(ours, shared).run)
+            nursery.start_soon(Session(ours, shared, seat(ours, shared)).run)
             await trio.testing.wait_all_tasks_blocked()
             shared.drain()
         assert trio.current_time() - start < session.LAST_SECONDS + 1
