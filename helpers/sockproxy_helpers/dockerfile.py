@@ -15,6 +15,8 @@ from .errors import Malformed
 from .strict import show
 
 LONGEST = 60_000  # bytes of a line; the builder's scanner takes 64 KiB
+# Characters, and stages: half a second of reading, in which nobody else is served. Docker's own largest has 20,000.
+LARGEST, MOST_STAGES = 128 << 10, 200
 _ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ESCAPE = re.compile(r"#\s*escape\s*=\s*(\S*)", re.IGNORECASE)
 _CONTINUED = re.compile(r"\\[ \t]*\Z")
@@ -112,6 +114,8 @@ def references(text: str, arguments: dict[str, str], target: str = "") -> list[R
     Raises:
         Malformed: builders would read it differently, or a variable is of a form that is not taken.
     """
+    if len(text) > LARGEST:
+        raise Malformed(f"Dockerfile: of more than {LARGEST} characters")
     found: list[Reference] = []
     stages: list[str] = []
     known: dict[str, str] = {}
@@ -135,6 +139,8 @@ def references(text: str, arguments: dict[str, str], target: str = "") -> list[R
                     break
                 found += [_base(flags, rest, before, known)]
                 found[-1].end = line.places[-1] + 1
+                if len(stages) >= MOST_STAGES:
+                    raise Malformed(f"Dockerfile: of more than {MOST_STAGES} stages")
                 stages.append(rest[2][0].lower() if len(rest) > 2 else "")
             elif flags.get("from", ("",))[0]:
                 word, first, last = flags["from"]

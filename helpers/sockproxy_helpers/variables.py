@@ -7,6 +7,7 @@ import re
 from .errors import Malformed
 from .strict import show
 
+LONGEST = 4096  # characters of a value: replaced again and again, a few lines could become terabytes
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:[-+])([^${}\"'\\]*))?\})")
 
@@ -33,14 +34,15 @@ def declared(text: str, arguments: dict[str, str], known: dict[str, str]) -> dic
 def _shell_words(text: str) -> list[str]:
     """Split as a shell does, as far as quotes around a whole value go."""
     words, pattern = [], re.compile(r"""[ \t]*([^ \t"'\\=]+)(?:=("[^"\\]*"|'[^'\\$]*'|[^ \t"'\\]*))?(?=[ \t]|\Z)""")
-    while text.strip():
-        match = pattern.match(text)
+    text, place = text.rstrip(), 0
+    while place < len(text):
+        match = pattern.match(text, place)
         if not match:
             raise Malformed(
                 f'Dockerfile: ARG {show(text)} before FROM is not plain (allowed: NAME, NAME=value, NAME="value")'
             )
         words.append(match[1] if match[2] is None else f"{match[1]}={match[2].strip(chr(34) + chr(39))}")
-        text = text[match.end() :]
+        place = match.end()
     return words
 
 
@@ -57,8 +59,11 @@ def replace(word: str, known: dict[str, str]) -> str:
             return found or other
         return (other if found else "") if operator == ":+" else found
 
-    if re.search(r"[$\"'\\]", _VARIABLE.sub("", word)):
+    if len(word) > LONGEST or re.search(r"[$\"'\\]", _VARIABLE.sub("", word)):
         raise Malformed(
             f"Dockerfile: {show(word)} is not plain (allowed: $NAME, ${{NAME}}, ${{NAME:-default}}, no quotes)"
         )
-    return _VARIABLE.sub(value, word)
+    replaced = _VARIABLE.sub(value, word)
+    if len(replaced) > LONGEST:
+        raise Malformed(f"Dockerfile: {show(word)} becomes longer than {LONGEST} characters")
+    return replaced

@@ -11,8 +11,10 @@ from urllib.parse import unquote_to_bytes
 
 from sockproxy.errors import RequestError
 from sockproxy.http.head import Head
+from sockproxy_helpers import strict
 
-MAX_BODY = 4 << 20  # a create with 1000 mounts and 1000 labels has 0.2 MB
+MAX_BODY = strict.LARGEST
+MAX_CHUNKS = 4096  # of a body that is read here: who sends it byte by byte has much more read than there is
 MAX_PAIRS = 128  # the API documents some 30 parameters for a build, the most; a list repeats one
 MAX_KEY = 128
 
@@ -83,6 +85,7 @@ class Chunked:
         self._left = 0
         self._line = b""
         self._after_chunk = self._last = False
+        self._chunks = 0
         self.done = False
         self.leftover = b""
 
@@ -125,6 +128,9 @@ class Chunked:
         if not match:
             raise RequestError("malformed chunk")
         size = int(match[1], 16)
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            raise RequestError(f"request body in more than {MAX_CHUNKS} chunks", 413)
         if size > self._room:
             raise _too_large(self._limit)
         self._room -= size

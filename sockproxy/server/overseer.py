@@ -19,6 +19,7 @@ from sockproxy.http import head as http_head
 from sockproxy.server import report
 from sockproxy.server.client import Client
 from sockproxy.server.session import Services
+from sockproxy.server.traffic import Account
 
 AT_ONCE = 16  # who comes later waits
 PATIENCE = 10.0  # seconds for all of a request

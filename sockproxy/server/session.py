@@ -25,7 +25,7 @@ from sockproxy_helpers import caller, peer
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.policy import PUBLIC, Policy
 
-BODY_SECONDS = 60.0  # for a body that is read here (at most 4 MiB); uploads have no bound
+BODY_SECONDS = 60.0  # for a body that is read here; uploads have no bound
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.
 UNSEEN = {"PluginInspect": 'plugin "{name}" not found'}
 LAST_SECONDS = 0.5  # for a request of who has connected before the end began

@@ -19,7 +19,7 @@ from sockproxy_helpers.policy import Policy
 BURST = 5.0  # seconds' worth of requests that may come at once: `docker compose up` of a hundred services
 PATIENCE = 1.0  # seconds that a request waits for its turn; a refusal takes as long, so that it is not asked for again
 SMALL = 64 << 10  # bytes that each connection may hold: a usual head and body, and the answer to it
-LARGE = 64 << 20  # bytes of one caller's beyond that: 16 bodies or answers of the largest
+LARGE = 64 << 20  # bytes of one caller's beyond that: some forty bodies of the largest
 QUIET = 1.0  # seconds between two records of the same caller's refusals
 ACCOUNTS = 10_000  # remembered
 CONTAINER = {"connections": 200, "requests": 100}  # of one, whosever it is

@@ -29,6 +29,7 @@ RULES: dict[str, Any] = {
     "default_bridge": False,
     "host_namespaces": [],
     "limits": {"memory": 1 << 30, "cpus": 1.5, "pids": None, "containers": 0, "logs": 1 << 20},
+    "traffic": {"connections": 1, "streams": None, "requests": 1},
     "totals": {
         "memory": 1 << 30,
         "cpus": 1.5,

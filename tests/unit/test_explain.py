@@ -13,6 +13,7 @@ import pytest
 
 from sockproxy import cli, paths
 from sockproxy.explain.show import ACCESS
+from sockproxy.http.body import MAX_BODY
 from sockproxy_helpers import references
 from tests.support.explaining import Explain
 
@@ -114,7 +115,7 @@ def test_binding_that_wins(explain: Explain) -> None:
         ("POST", CREATE, b'{"HostConfig":1}', 400, "HostConfig: expected an object, got int"),
         ("POST", CREATE, b'{"Image":1}', 400, "Image: expected a string, got int"),
         ("POST", CREATE, b"{}{}", 400, "not JSON: Extra data"),
-        ("POST", CREATE, b" " * ((4 << 20) + 1), 413, "request body too large"),
+        ("POST", CREATE, b" " * (MAX_BODY + 1), 413, "request body too large"),
     ],
 )  # fmt: skip
 def test_refused_as_front_or_helper_would(

@@ -6,6 +6,7 @@ import pytest
 
 from sockproxy.api import payload
 from sockproxy.errors import RequestError
+from sockproxy.http.body import MAX_BODY
 from sockproxy.http.head import parse
 from tests.support.judging import OPERATIONS
 
@@ -29,7 +30,7 @@ def test_what_is_read() -> None:
         assert reader.done
 
 
-@pytest.mark.parametrize(("operation", "length", "status"), [(CREATE, (4 << 20) + 1, 413), (START, 65, 413)])
+@pytest.mark.parametrize(("operation", "length", "status"), [(CREATE, MAX_BODY + 1, 413), (START, 65, 413)])
 def test_too_large(operation: payload.Operation, length: int, status: int) -> None:
     with pytest.raises(RequestError) as error:
         payload.reader(parse(head(length)), operation)
