@@ -52,13 +52,18 @@ class Accounts:
         known = self._known.get((question, about))
         if known is None or known[0] <= now:
             why = await self._ask(question, about)
+            if why is UNASKED:
+                return why  # it may answer the next time
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             known = self._known[question, about] = (now + (min(holds, REFUSED_SECONDS) if why else holds), why)
         return known[1]
 
     async def _ask(self, question: str, about: str) -> str:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        except OSError:
+            return UNASKED
         try:
             channel.connect(self._path)
             wire.send(channel, wire.pack({"ask": question, question: about}), [])

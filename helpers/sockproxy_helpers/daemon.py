@@ -53,7 +53,10 @@ class Daemon:
         return False
 
     async def _connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as short:
+            raise Unavailable(f"no connection to the Docker daemon can be made now: {short.strerror}", 503) from short
         for _ in range(CONNECT_TRIES):
             error = sock.connect_ex(self._path)
             if error == 0:

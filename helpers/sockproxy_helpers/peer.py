@@ -25,6 +25,7 @@ from . import cgroups
 
 PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 SO_PEERPIDFD, SO_COOKIE = 77, 57  # the same on every architecture that Docker runs on; Python has no names for them
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of descriptors or memory: the next look may see more
 UNSET = 0xFFFFFFFF  # the loginuid of who never logged in
 REMEMBERED = 16_384  # connections
 READ = 8192  # bytes at a time of a file in /proc, of which most have some hundred
@@ -67,7 +68,7 @@ def of(sock: socket.socket) -> Peer:
     A connection has one peer for ever: what was found is kept under the socket's cookie, which no other gets.
 
     Raises:
-        OSError: not a socket.
+        OSError: not a socket, or no descriptors are left to look with, which says nothing about the peer.
     """
     cookie = cookie_of(sock)
     peer = _known.get(cookie)
@@ -88,15 +89,20 @@ def cookie_of(sock: socket.socket) -> int:
 def _read_process(sock: socket.socket, peer: Peer) -> None:
     try:
         pidfd = _pidfd(sock, peer.pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORT:
+            raise
         peer.trouble = GONE if peer.pid > 0 else HIDDEN
         return
     try:
-        found = _read(peer)
+        try:
+            _read(peer)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in SHORT:
+                raise
+            peer.trouble = HIDDEN
         if not _is_alive(pidfd):
             peer.trouble = GONE
-        elif not found:
-            peer.trouble = HIDDEN
     finally:
         os.close(pidfd)
     if peer.trouble in (GONE, HIDDEN):  # what was read may be another's
@@ -124,12 +130,9 @@ def _is_alive(pidfd: int) -> bool:
     return not poll.poll(0)
 
 
-def _read(peer: Peer) -> bool:
-    """Read what /proc tells; False when it tells nothing."""
-    try:
-        folder = os.open(f"{_PROC}/{peer.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
+def _read(peer: Peer) -> None:
+    """Read what /proc tells; OSError or ValueError where it does not."""
+    folder = os.open(f"{_PROC}/{peer.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         status = _lines(folder, "status")
         peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
@@ -140,11 +143,8 @@ def _read(peer: Peer) -> bool:
         if foreign and not peer.containers:
             peer.trouble = FOREIGN
         peer.loginuid = _login(folder)
-    except (OSError, ValueError):
-        return False
     finally:
         os.close(folder)
-    return True
 
 
 def _lines(folder: int, name: str) -> list[str]:

@@ -113,7 +113,10 @@ class Recorder:
     def _connect(self) -> bool:
         """Tell whether there is a connection, after trying."""
         if self._sock is None:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            try:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            except OSError:
+                return False
             try:
                 sock.connect(self._path)
             except OSError:

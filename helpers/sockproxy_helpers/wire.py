@@ -7,6 +7,7 @@ payload bytes. A message over `INLINE` goes in a sealed memfd, announced by an e
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -79,6 +80,7 @@ def receive(channel: socket.socket, most: int = 1) -> tuple[bytes, list[int]]:
 
     Raises:
         WireError: too long, no message but descriptors, too many of them, or a memfd that is not sealed.
+        OSError: the channel is broken, or (EMFILE) this process can't take the descriptors: nobody's fault.
         BlockingIOError: nothing there yet.
     """
     data, ancillary, flags, _ = channel.recvmsg(
@@ -91,6 +93,8 @@ def receive(channel: socket.socket, most: int = 1) -> tuple[bytes, list[int]]:
         for (fd,) in _FD.iter_unpack(rights[: len(rights) // _FD.size * _FD.size])
     ]
     try:
+        if flags & socket.MSG_CTRUNC and len(fds) < MAX_FDS:  # not for want of room in our buffer
+            raise OSError(errno.EMFILE, "no descriptors are left for those of a message")
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise WireError("message too long")
         if fds and not data:

@@ -155,7 +155,10 @@ class Recorder:
 
     def _connect(self) -> _Connection:
         if self._connection is None or self._connection.closed:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            try:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            except OSError as error:
+                raise AuditGone(_UNRECORDED) from error
             try:
                 sock.connect(self._path)
             except OSError as error:

@@ -10,6 +10,7 @@ An acknowledgement is a promise, see `keeper`. Who gets none, or {"error": …},
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections import deque
 
 from sockproxy import activation
@@ -34,6 +36,7 @@ LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
 BURST = 64  # records taken from one connection at a time, so that none waits for a busy one
 WAITING = 1024  # records of one connection that are not acknowledged: nothing more is read from it meanwhile
 CONNECTIONS = 64  # of one uid; each process needs one
+PAUSE = 0.05  # seconds without descriptors, which epoll would tell again and again
 FRONT = "sockproxy"
 OWN = ("seal", "key", "segment", "gap")
 _PEERCRED = struct.Struct("iII")
@@ -138,7 +141,9 @@ class Writer:
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
-        except OSError:  # it has left again
+        except OSError as error:  # it has left again, or no descriptors are left: those in use come free
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(PAUSE)  # who waits here is not served: so few connections take all only by a fault
             return
         sock.setblocking(False)
         client = _Client(sock, listener is self._readers)

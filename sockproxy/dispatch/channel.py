@@ -86,7 +86,10 @@ class Helpers:
                     raise
 
     def _connect(self, scope: str) -> socket.socket:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            raise HelperGone(f"the {scope} helper can't be asked now: {error.strerror}") from error
         try:
             channel.connect(f"{self._runtime}/{'auth' if scope == 'auth' else 'helpers'}/{scope}.sock")
         except OSError as error:

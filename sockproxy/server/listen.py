@@ -51,5 +51,7 @@ async def _session(sock: socket.socket, services: Services) -> None:
                     await Session(sock, services, seat).run()
             finally:
                 seat.leave()
+        except OSError as error:  # no descriptors left to look who it is
+            print(f"sockproxy front: a connection is not served: {error.strerror}", file=sys.stderr)
         except Exception:
             sys.excepthook(*sys.exc_info())
