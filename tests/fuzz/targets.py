@@ -16,6 +16,9 @@ import trio
 from google.protobuf.message import DecodeError
 
 from sockproxy.api.route import route
+from sockproxy.audit import writer
+from sockproxy.audit.chain import RESERVED
+from sockproxy.auth import desk
 from sockproxy.buildkit.http2 import Side
 from sockproxy.buildkit.judge import judge as judge_message
 from sockproxy.buildkit.request import Facts, Request
@@ -25,13 +28,14 @@ from sockproxy.errors import ConfigError, RequestError
 from sockproxy.http import body as http_body
 from sockproxy.http.head import find_end, parse
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers import strict, wire
+from sockproxy_helpers import dockerfile, strict, wire
 from sockproxy_helpers.call import Call
 from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.http import Response
 from sockproxy_helpers.plugin import Requests
 from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.tar import Scan
 from tests.buildkit.mediated import facts as mediated_facts
 from tests.support.judging import OPERATIONS, judge
 
@@ -276,6 +280,60 @@ def judge_definition(definition: Any) -> None:
     assert {*definition.metadata, *definition.Source.locations} <= known
 
 
+def record(data: bytes) -> None:
+    """What the audit writer takes is an object that can be written again, and nothing that only the writer may say."""
+    try:
+        taken = writer.check(data)
+    except (ValueError, RecursionError):
+        return
+    assert not RESERVED & taken.keys()
+    assert taken.get("ev") not in writer.OWN
+    line = json.dumps(taken, allow_nan=False)
+    assert "\n" not in line
+    assert json.loads(line) == taken
+
+
+def credential(data: bytes) -> None:
+    """An Authorization header is a token, or a user and a password of a form that PAM may see, or nobody's."""
+    found = desk.read(data.decode("latin-1"))
+    if found is None or found.token or not found.user:
+        return
+    assert found.user.isprintable()
+    assert "\0" not in found.user + found.password
+    assert len(found.password.encode()) < desk.LONGEST
+
+
+def image_names(data: bytes) -> None:
+    """A Dockerfile that is taken names images where it is said to, one behind the other."""
+    end = 0
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        found = dockerfile.references(text, {"A": "a", "B": "$A"})
+    except Malformed:
+        return
+    for one in found:
+        assert end <= one.first < one.last <= len(text)
+        end = one.last
+        assert "$" not in one.text or not one.base
+
+
+def archive(data: bytes) -> None:
+    """What of an archive is passed on does not depend on its pieces, and is a beginning of it."""
+
+    def feed(size: int) -> tuple[bytes, dict[str, bytes], bool] | None:
+        scan, passed = Scan(("a", "manifest.json")), b""
+        try:
+            for at in range(0, len(data), size):
+                passed += scan.feed(data[at : at + size])
+        except Malformed:
+            return None
+        return passed, {name: member.content for name, member in scan.found.items()}, scan.ended
+
+    whole = feed(len(data) or 1)
+    assert feed(100) == whole
+    assert whole is None or data.startswith(whole[0])
+
+
 def judge_unknown(message: Any) -> None:
     """A message without unknown fields is the same without them."""
     before = message.SerializeToString()
@@ -285,7 +343,24 @@ def judge_unknown(message: Any) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (head, chunks, content, target, message, body, response, plugin, policy, compiled, solve, frames)
+    for function in (
+        head,
+        chunks,
+        content,
+        target,
+        message,
+        body,
+        response,
+        plugin,
+        policy,
+        compiled,
+        solve,
+        record,
+        credential,
+        image_names,
+        archive,
+        frames,
+    )
 }
 
 

@@ -1,0 +1,192 @@
+"""Use a running sockproxy in many ways for a long time, and see at the end that memory and descriptors stayed flat.
+
+As root, at the top of the checkout: .venv/bin/python -m tests.soak [--minutes 30] [--engine 28]
+
+Traffic: the docker CLI as two users (run, exec, cp, logs, build, volumes, networks), raw requests on kept and on new
+connections, streams that come and go, clients that vanish, refusals. A line each half a minute; the first fifth of the
+time warms up. Exit code 1 when a process has grown, something was not served as it should be, or a process has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.containers import API, create, follow, run
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy, default_policy
+from tests.support.raw import BrokenOff, Connection
+from tests.support.users import User, Users, remove_folder, shared_folder
+
+PERIOD = 30.0  # seconds between two lines
+MEMORY, DESCRIPTORS = 1.15, 1.1  # growth that is no leak: of the median at the end over the one after warming up
+SLACK_MEMORY, SLACK_DESCRIPTORS = 2048, 16  # KiB, and a few: for processes that have little
+TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
+
+
+class Soak:
+    """Hold what is used, and what went wrong."""
+
+    def __init__(self, proxy: Proxy, users: Users) -> None:
+        self.proxy, self.people = proxy, (users.alice, users.bob)
+        self.done: dict[str, int] = {}
+        self.wrong: list[str] = []
+        self.end = threading.Event()
+        # Whom the kernel sees is the effective uid of the whole process, so that one connects at a time.
+        self.lock = threading.Lock()
+
+    def connect(self, user: User) -> Connection:
+        """Connect as a user."""
+        with self.lock:
+            return Connection(self.proxy.listen, user, timeout=60)
+
+    def docker(self, user: User, *words: str, **more: object) -> None:
+        """Run a docker command, which must succeed."""
+        done = self.proxy.docker(user, *words, timeout=120, **more)
+        if done.returncode:
+            raise AssertionError(f"docker {' '.join(words)}: {done.stderr[-300:]}")
+
+    def commands(self, user: User, chance: random.Random) -> None:
+        """What people do."""
+        name = f"soak{chance.randrange(1 << 30)}"
+        self.docker(user, "run", "-d", "--name", name, "busybox", "sleep", "60")
+        self.docker(user, "exec", name, "sh", "-c", "head -c 300000 /dev/urandom > /x")
+        self.docker(user, "cp", f"{name}:/x", str(user.home / "x"))
+        self.docker(user, "logs", name)
+        self.docker(user, "rm", "-f", name)
+        self.docker(user, "volume", "create", name)
+        self.docker(user, "volume", "rm", name)
+        self.docker(user, "run", "--rm", "-i", "busybox", "cat", input="x" * 100_000)
+
+    def requests(self, user: User, chance: random.Random) -> None:
+        """Ask, on one connection."""
+        with self.connect(user) as connection:
+            for _ in range(chance.randint(1, 50)):
+                answer = connection.call("GET", f"{API}/{chance.choice(TARGETS)}")
+                assert answer.status in (200, 429), (answer.status, answer.body[:200])
+
+    def refusals(self, user: User, chance: random.Random) -> None:
+        """Ask for what is refused."""
+        with self.connect(user) as connection:
+            for body in ({"Image": "busybox", "HostConfig": {"Privileged": True}}, {"image": 1}, {"Nonsense": 1}):
+                assert connection.call("POST", f"{API}/containers/create", body).status in (400, 403, 429)
+            assert connection.call("GET", f"{API}/containers/{'d' * 64}/json").status in (404, 429)
+
+    def leavers(self, user: User, chance: random.Random) -> None:
+        """Leave in the middle."""
+        for _ in range(20):
+            with self.connect(user) as connection:
+                text = f"GET {API}/events HTTP/1.1\r\nHost: d\r\n\r\n".encode()
+                connection.send(text[: chance.randint(0, len(text))])
+
+    def streams(self, user: User, chance: random.Random) -> None:
+        """Follow output to its end, some in parallel."""
+        with self.lock:
+            container = run(self.proxy, user, "for i in 1 2 3 4 5; do echo $i; sleep 0.2; done")
+            found = [follow(self.proxy, user, container) for _ in range(5)]
+        for connection in found:
+            with connection:
+                assert connection.chunks().count(b"\n") == 5
+        with self.lock:
+            extra = create(self.proxy, user, "true")
+        for one in (container, extra):
+            self.docker(user, "rm", "-f", one)
+
+    def work(self, kind: Callable[[User, random.Random], None], user: User, seed: int) -> None:
+        """Do one kind of thing until the end."""
+        chance = random.Random(seed)
+        while not self.end.is_set():
+            try:
+                kind(user, chance)
+                self.done[kind.__name__] = self.done.get(kind.__name__, 0) + 1
+            except (AssertionError, BrokenOff, OSError, ValueError) as error:
+                self.wrong.append(f"{kind.__name__}: {error!r}"[:400])
+            self.end.wait(chance.random())
+
+
+def sizes(proxy: Proxy) -> dict[str, tuple[int, int]]:
+    """Give memory (PSS, KiB) and descriptors of each process, by name."""
+    found = {}
+    for name, pid in proxy.processes.items():
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        found[name] = pss, len(os.listdir(f"/proc/{pid}/fd"))
+    return found
+
+
+def grown(samples: list[dict[str, tuple[int, int]]]) -> list[str]:
+    """Compare the end with what was after warming up, each by the median of a fifth of the samples."""
+    part = max(1, len(samples) // 5)
+    early, late = samples[part : 2 * part] or samples[:1], samples[-part:]
+    found = []
+    for name in samples[0]:
+        rules = ((0, MEMORY, SLACK_MEMORY, "KiB"), (1, DESCRIPTORS, SLACK_DESCRIPTORS, "descriptors"))
+        for index, factor, slack, unit in rules:
+            before, after = (
+                sorted(sample[name][index] for sample in group)[len(group) // 2] for group in (early, late)
+            )
+            if after > before * factor + slack:
+                found.append(f"{name}: {before} {unit} after warming up, {after} at the end")
+    return found
+
+
+def main() -> int:
+    """Soak; 1 when something was not as it should be."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--engine", default="28")
+    options = parser.parse_args()
+    folder = shared_folder()
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_folder, folder)
+        (folder / "homes").mkdir()
+        users = Users(folder / "homes")
+        stack.callback(users.remove)
+        engine = Engine(options.engine, folder / "engine")
+        stack.callback(engine.stop)
+        (folder / "proxy").mkdir()
+        users.add_plugins(engine.plugins)
+        proxy = Proxy(engine, folder / "proxy", default_policy(users))
+        stack.callback(proxy.stop)
+        return soak(Soak(proxy, users), options.minutes * 60)
+
+
+def soak(one: Soak, seconds: float) -> int:
+    """Run the traffic, sample, judge."""
+    processes = one.proxy.processes
+    kinds = (one.commands, one.requests, one.refusals, one.leavers, one.streams)
+    threads = [
+        threading.Thread(target=one.work, args=(kind, user, number))
+        for number, (kind, user) in enumerate((kind, user) for kind in kinds for user in one.people)
+    ]
+    for thread in threads:
+        thread.start()
+    samples, end = [], time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        one.end.wait(min(PERIOD, left, seconds / 10))
+        samples.append(sizes(one.proxy))
+        line = "  ".join(f"{name} {pss / 1024:.1f}M/{fds}" for name, (pss, fds) in samples[-1].items())
+        print(f"{seconds - left:6.0f} s  {line}  wrong {len(one.wrong)}", flush=True)
+    one.end.set()
+    for thread in threads:
+        thread.join()
+    found = grown(samples)
+    if one.proxy.processes != processes:
+        found.append(f"processes have ended: {processes} became {one.proxy.processes}")
+    if "Traceback" in one.proxy.errors():
+        found.append(one.proxy.errors()[-2000:])
+    found += one.wrong[:20]
+    print("done:", ", ".join(f"{count} {name}" for name, count in sorted(one.done.items())))
+    print("\n".join(found) or "flat, and all was served")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
