@@ -28,7 +28,7 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.folder, self.plugin_dir = folder, folder / "plugins"
         self.socket = str(folder / "docker.sock")
-        self.answer: Answer | None = None
+        self._answer: Answer | None = None
         self._open: set[socket.socket] = set()
         self._accepting: threading.Thread | None = None
         threading.stack_size(128 * 1024)  # thousands of connections, a thread each
@@ -51,9 +51,23 @@ class Daemon:
         assert self._accepting
         self._accepting.join()
         self._listener.close()
+        self._drop()
+
+    def _drop(self) -> None:
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def answer(self) -> Answer | None:
+        """How requests are answered."""
+        return self._answer
+
+    @answer.setter
+    def answer(self, answer: Answer | None) -> None:
+        """Answer otherwise, on all connections: those that there are end."""
+        self._answer = answer
+        self._drop()
 
     @property
     def connections(self) -> int:

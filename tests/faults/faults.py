@@ -320,7 +320,7 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     idle_streams: (5000, 150),
     burst: (1000, 100),
     slow_readers: (200, 20),
-    killed: (5, 0),  # the tests kill with a real daemon: tests/integration/test_faults.py
+    killed: (2, 0),  # more often, and the supervisor waits longer; the tests kill with a real daemon
     frozen_daemon: (500, 20),
     restarted_daemon: (50, 3),
     garbage: (3000, 100),
