@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import resource
 import signal
 import socket
 import threading
@@ -254,36 +253,6 @@ def half_requests(scene: Scene, count: int) -> None:
     scene.said.append(f"(without {percent(alone, 0.5)})")
 
 
-def no_descriptors(scene: Scene, count: int) -> None:
-    """A process that has no descriptors left: calls fail in words or wait, and afterwards all is as before."""
-    for name in ("front", *ROOT_HELPERS, "auth", "audit"):
-        pid = scene.proxy.processes[name]
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        used = max(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, before[1]))
-        socks = []
-        try:
-            for number in range(count):
-                sock = loads.connect(scene.path)
-                sock.settimeout(2)
-                target = (b"containers/json", b"networks", b"images/json")[number % 3]
-                sock.sendall(loads.SMALL.replace(b"containers/json", target))
-                socks.append(sock)
-            for sock in socks:
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    data = sock.recv(65536)
-                    assert data == b"" or data.split()[1] in (b"200", b"502", b"503"), data
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-            for sock in socks:
-                sock.close()
-        assert scene.proxy.processes[name] == pid, f"{name} ended"
-        eventually(scene.serves, f"service after {name}", 5)
-    hostile = [record for record in scene.proxy.records() if record["ev"] == "hostile"]
-    assert not hostile, hostile
-    scene.said.append(f"6 processes with 3 descriptors to spare and {count} clients")
-
-
 def large_bodies(scene: Scene, count: int) -> None:
     """Bodies of the largest size at once: what they take of memory is bounded, and given back."""
     before = scene.memory()
@@ -327,7 +296,6 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     cut_answers: (10_000, 12),
     vanishing_clients: (10_000, 15),
     half_requests: (500, 40),
-    no_descriptors: (60, 12),
     large_bodies: (150, 0),
     stopped_daemon_process: (1, 0),
 }
