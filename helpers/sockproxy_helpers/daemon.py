@@ -55,15 +55,14 @@ class Daemon:
     async def _connect(self) -> socket.socket:
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError as short:
+        except OSError as short:  # of descriptors
             raise Unavailable(f"no connection to the Docker daemon can be made now: {short.strerror}", 503) from short
         for _ in range(CONNECT_TRIES):
-            error = sock.connect_ex(self._path)
-            if error == 0:
-                return sock
-            if error != errno.EAGAIN:
+            if (error := sock.connect_ex(self._path)) != errno.EAGAIN:
                 break
             await self._loop.wait({}, CONNECT_PAUSE)
+        if error == 0:
+            return sock
         sock.close()
         raise Unavailable("the Docker daemon does not answer: is it running?")
 
@@ -120,8 +119,7 @@ class Daemon:
         """
         fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
         fields += more or []
-        # HTTP/1.0: the answer ends with the connection.
-        await self.send(request_head(method, target, 0, fields) + body)
+        await self.send(request_head(method, target, 0, fields) + body)  # 1.0: the end is the connection's
         assert self.sock is not None
         response = None
         while response is None or response.length is None or len(self.received) < response.length:
