@@ -76,6 +76,7 @@ ENFORCED = {
     "sessions": "it refuses nothing",
     "share": "it leads to others' things",
     "totals": "they protect others",
+    "traffic": "it shares sockproxy itself among people: without it one takes it from the others",
     "unmapped_binds": "it leads to others' files",
     "unmodelled": "nobody checks what is in those requests",
     "via": "it says who is known at all",
