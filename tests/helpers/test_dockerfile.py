@@ -137,3 +137,13 @@ def test_any_text(parts: list[str]) -> None:
         named("".join(parts))
     except Malformed:
         pass
+
+
+def test_a_dockerfile_has_bounds() -> None:
+    """Each of its characters is read by the helper, in which nobody else is served: see test_costs."""
+    with pytest.raises(Malformed, match="characters"):
+        dockerfile.references("FROM a\n" + "#" * dockerfile.LARGEST, {})
+    stages = "FROM a\n" * dockerfile.MOST_STAGES
+    assert len(dockerfile.references(stages, {})) == dockerfile.MOST_STAGES
+    with pytest.raises(Malformed, match="stages"):
+        dockerfile.references(stages + "FROM a\n", {})
