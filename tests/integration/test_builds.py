@@ -143,9 +143,7 @@ def test_where_the_dockerfile_is(named: People) -> None:
 def test_the_context_is_as_it_was(named: People) -> None:
     """A Dockerfile without other people's names in it is the same file, also in the context, but for labels."""
     people = (named.bob, named.root)
-    text = (
-        "# a comment\nFROM  busybox  AS x\n\nCOPY . /all\nRUN grep -v LABEL /all/Dockerfile | md5sum \\\n\n | cat\n"
-    )
+    text = "# a comment\nFROM  busybox  AS x\n\nCOPY . /all\nRUN grep -v LABEL /all/Dockerfile | md5sum \\\n\n | cat\n"
     found = [re.findall(rb"[0-9a-f]{32}  -", who.build(text, "nocache=1").body) for who in people]
     assert found[0] == found[1] != []
 
