@@ -22,8 +22,9 @@ from .operations import quote
 
 YOUNG = 30.0  # seconds in which a container is created for a bind; the daemon itself forgets no volume that is in use
 RETRY, TOGETHER = 2.0, 0.5  # seconds until the daemon is asked again; in which events are one
-_FILTERS = quote(json.dumps({"type": ["container", "volume"], "event": ["create", "die", "destroy"]}))
-_NAME = re.compile(rb"sockproxy-[0-9]{1,10}-[0-9a-f]{32}")
+_FILTERS = quote(json.dumps({"type": ["container", "volume"], "event": ["create", "mount", "die", "destroy"]}))
+# That a volume is created tells nothing: the daemon does so before it lists the container that has it.
+_MOUNTED = re.compile(rb'"Action":"mount","Actor":\{"ID":"(sockproxy-[0-9]{1,10}-[0-9a-f]{32})"')
 _RUNNING = ("running", "paused", "restarting")
 
 
@@ -36,7 +37,7 @@ class Sweeper:
 
     def __init__(self, loop: Loop, environment: dict[str, str]) -> None:
         self._loop, self._docker = loop, environment["SOCKPROXY_DOCKER_SOCKET"]
-        self._made: set[str] = set()  # what the daemon has told of: its container is made, or has been
+        self._made: set[str] = set()  # what has been mounted: its container is listed, or has been
         self._ledger, self._checks = BindLedger(environment["SOCKPROXY_BINDS"]), environment["SOCKPROXY_BINDS_SOCKET"]
 
     async def run(self) -> None:
@@ -62,11 +63,15 @@ class Sweeper:
             if ready:
                 told = events.take()
                 await self._loop.wait({}, TOGETHER)
-                self._made |= {name.decode() for name in _NAME.findall(told + events.take())}
+                self.hear(told + events.take())
             again = await self.sweep(daemon) or bool(ready)
 
+    def hear(self, told: bytes) -> None:
+        """Take events: what is mounted is young no longer."""
+        self._made |= {name.decode() for name in _MOUNTED.findall(told)}
+
     async def sweep(self, daemon: Daemon) -> bool:
-        """Look at everything; tell whether something was too young to be judged.
+        """Look at everything; tell whether to look again: something was too young to be judged, or not to be had.
 
         Raises:
             Unavailable: the daemon does not answer.
@@ -87,15 +92,16 @@ class Sweeper:
                 await daemon.request("DELETE", f"/containers/{quote(str(container.get('Id')))}?force=1&v=1")
         self._made &= names.keys()
         young = {name for name, written in names.items() if time.time() - written < YOUNG} - self._made
-        for name in names.keys() - used - young:
-            await self._forget(daemon, name)
+        kept = [name for name in names.keys() - used - young if not await self._forget(daemon, name)]
         self._end_all_but(sorted(name for name in running if owner(name) is not None))
-        return bool(young - used)
+        return bool(kept or young - used)
 
-    async def _forget(self, daemon: Daemon, name: str) -> None:
+    async def _forget(self, daemon: Daemon, name: str) -> bool:
+        """Forget a bind when the daemon has; it can't while our plugin does not answer."""
         status, _ = await daemon.request("DELETE", f"/volumes/{quote(name)}?force=1")
-        if status in (204, 404):
+        if gone := status in (204, 404):
             self._ledger.remove(name)
+        return gone
 
     def _end_all_but(self, running: list[str]) -> None:
         """Have the stages of containers that do not run ended; who is not there now will be told again."""
