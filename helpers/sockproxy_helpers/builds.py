@@ -16,6 +16,7 @@ from .context import Context
 from .dockerfile import Reference
 from .errors import Malformed, Refused
 from .images import Image, NoImage
+from .ledger import PULLED
 from .objects import OWNER
 from .rules import clean
 from .strict import show
@@ -117,7 +118,7 @@ class Build:
         name, daemon = names.full(reference.text), self._tags.connect()
         login = pulls.auth(self._config, name)
         try:
-            await self._tags.add(self._claim, Wish([name], shared=True))
+            await self._tags.add(self._claim, Wish([name], shared=PULLED))
             await pulls.pull(daemon, name, reference.platform or self._platform, login)
         except Taken:
             known = await pulls.current(daemon, name, login)

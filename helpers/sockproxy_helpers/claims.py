@@ -11,13 +11,13 @@ class Wish:
 
     Attributes:
         names: full ones.
-        shared: others may use the image by these names, where they are new.
+        shared: how others may use the image by these names, where they are new: see `ledger.Entry`.
         removing: they must be the caller's already.
     """
 
     __slots__ = ("names", "removing", "shared")
 
-    def __init__(self, names: list[str], shared: bool = False, removing: bool = False) -> None:
+    def __init__(self, names: list[str], shared: str = "", removing: bool = False) -> None:
         self.names, self.shared, self.removing = names, shared, removing
 
 
@@ -25,7 +25,7 @@ class Claim:
     """Hold the names that a call was granted.
 
     Attributes:
-        before: by name, the image that it named, and whether others might use that by it.
+        before: by name, the image that it named, and how others might use that by it.
         still: the names that nobody else gets until the daemon has looked them up for this call.
     """
 
@@ -34,7 +34,7 @@ class Claim:
     def __init__(self, ctx: Context) -> None:
         self.ctx, self.uid = ctx, ctx.caller.uid
         self.names: list[str] = []
-        self.before: dict[str, tuple[str | None, bool]] = {}
+        self.before: dict[str, tuple[str | None, str]] = {}
         self.still: list[str] = []
 
 

@@ -1,7 +1,7 @@
 """Find images, and tell what of them a caller may know.
 
 An image is the caller's own when its label says so, or when a name of the caller's is on it; it is everybody's when no
-label makes it somebody's and a name that all may use is on it, or when it was pulled or loaded under such a name.
+label makes it somebody's and a name that all may use is on it, or when it was pulled under such a name.
 Everything else does not exist: other people's builds, and images without a name and an owner, which are the steps of
 builds.
 """
@@ -15,7 +15,7 @@ from . import names
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Unavailable
-from .ledger import Ledger
+from .ledger import PULLED, Ledger
 from .objects import owner_of, parse
 from .operations import REFERENCE, quote
 from .strict import show
@@ -66,9 +66,9 @@ class View:
         return entry is not None and entry.uid != self._uid and not entry.shared
 
     def _all_may(self, name: str, identity: str) -> bool:
-        """Tell whether a name was pulled or loaded for this image: whoever built it, it came from elsewhere."""
+        """Tell whether a name was pulled for this image: whoever built it, it came from a registry."""
         entry = self._ledger.find(name, identity)
-        return entry is not None and entry.id is not None and entry.shared
+        return entry is not None and entry.id is not None and entry.shared == PULLED
 
     def cut(self, item: Item) -> Item | None:
         """Leave of an image the names that the caller may know; None when the caller may not know the image."""

@@ -15,6 +15,8 @@ import json
 import os
 
 FILE = "tags.jsonl"
+LOADED, PULLED = "loaded", "pulled"
+_SHARED: dict[object, str] = {LOADED: LOADED, PULLED: PULLED, True: LOADED}  # true: an older version's
 SLACK = 1000  # lines that are no longer true, before the file is written anew
 
 
@@ -23,12 +25,13 @@ class Entry:
 
     Attributes:
         id: the image that it names; None while that is open.
-        shared: others may use the image by this name: it was pulled or loaded.
+        shared: how others may use the image by this name: "" not at all; LOADED if no label makes it somebody's; PULLED
+            in any case, since whoever built it, it came from a registry.
     """
 
     __slots__ = ("id", "shared", "uid")
 
-    def __init__(self, uid: int, identity: str | None, shared: bool) -> None:
+    def __init__(self, uid: int, identity: str | None, shared: str) -> None:
         self.uid, self.id, self.shared = uid, identity, shared
 
 
@@ -80,7 +83,7 @@ class Ledger:
         if old:
             self._owned[old.uid].discard(name)
         if isinstance(uid, int):
-            self._entries[name] = Entry(uid, str(identity) if identity else None, line["shared"] is True)
+            self._entries[name] = Entry(uid, str(identity) if identity else None, _SHARED.get(line["shared"], ""))
             self._owned.setdefault(uid, set()).add(name)
 
 
@@ -141,5 +144,5 @@ class Writer(Ledger):
 
 
 def _line(name: str, entry: Entry | None) -> bytes:
-    uid, identity, shared = (entry.uid, entry.id, entry.shared) if entry else (None, None, False)
+    uid, identity, shared = (entry.uid, entry.id, entry.shared) if entry else (None, None, "")
     return json.dumps({"name": name, "uid": uid, "id": identity, "shared": shared}).encode("ascii") + b"\n"

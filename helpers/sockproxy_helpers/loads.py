@@ -13,6 +13,7 @@ import re
 from . import names, strict
 from .claims import Claim, Taken, Wish
 from .errors import Malformed
+from .ledger import LOADED
 from .pulls import image_of
 from .strict import show
 from .tags import Tags
@@ -48,7 +49,7 @@ async def judge(tags: Tags, claim: Claim, scan: Scan) -> bytes:
         raise Malformed(f"the archive has {len(wanted)} names of images (allowed: {MOST})")
     for name, config in wanted.items():
         try:
-            await tags.add(claim, Wish([name], shared=True))
+            await tags.add(claim, Wish([name], shared=LOADED))
         except Taken:
             found = _CONFIG.fullmatch(str(config))
             if not found or await _image_of(tags, name) != f"sha256:{found[1]}":

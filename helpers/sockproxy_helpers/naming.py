@@ -10,7 +10,7 @@ from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
 from .images import Image, View
-from .ledger import Ledger
+from .ledger import PULLED, Ledger
 from .objects import Object, owner_of
 
 Query = list[tuple[str, str]]
@@ -116,7 +116,7 @@ class Naming:
         if not digest and not tag:
             raise Refused("?fromImage", "all tags of a repository at once (allowed: one tag, such as :latest)")
         name = names.full(f"{repository}@{digest}") if digest else names.settable(repository, tag)
-        self.wish = Wish([name], shared=True)
+        self.wish = Wish([name], shared=PULLED)
         return [*(pair for pair in query if pair[0] not in ("fromImage", "tag")), *names.apart(name, "fromImage")]
 
     async def _pushed(self, text: str, tag: str) -> None:
@@ -140,11 +140,15 @@ class Naming:
         """See that all tags of a repository are the caller's to push, or to save.
 
         Raises:
+            NoImage: none that the caller may know of.
             Refused: somebody else has some.
         """
         told, shown = await self._all_of(repository)
-        if len(told) != len(shown):
-            verb = "push" if self._ctx.operation == "ImagePush" else "save"
+        if not shown:
+            raise images.NoImage(f"No such image: {names.familiar(repository)}")
+        view, push = View(self._ledger, self._ctx.caller.uid), self._ctx.operation == "ImagePush"
+        if len(told) != len(shown) or (push and any(view.anothers(*one) for one in shown.items())):
+            verb = "push" if push else "save"
             raise Refused("", f"not all tags of {names.familiar(repository)} are yours to {verb} (allowed: by name)")
 
     async def _saved(self, text: str) -> list[str]:
@@ -166,8 +170,6 @@ class Naming:
             known = images.full_names(view.cut(item) or {})
             own = [name for name in images.full_names(item) if names.alike(name, repository + ":") and "@" not in name]
             told += own
-            if self._ctx.operation == "ImagePush":
-                known = [name for name in known if not view.anothers(name, str(item.get("Id")))]
             shown |= {name: str(item.get("Id")) for name in own if name in known}
         return told, shown
 

@@ -15,7 +15,7 @@ from .claims import Claim, Taken, Wish
 from .context import Context
 from .daemon import Daemon, drained
 from .errors import Unavailable
-from .ledger import Entry, Ledger, Writer
+from .ledger import PULLED, Entry, Ledger, Writer
 from .loop import Lock, Loop
 from .pulls import image_of
 from .still import Still
@@ -110,11 +110,11 @@ class Tags:
         if not own:
             await self._room(daemon, claim)
         try:
-            among = not self._changing.get(name) or entry is None or entry.shared
-            self.ledger.put(name, Entry(claim.uid, None, wish.shared and among))
+            among = not self._changing.get(name) or entry is None or bool(entry.shared)
+            self.ledger.put(name, Entry(claim.uid, None, wish.shared if among else ""))
         except OSError as error:
             raise Unavailable(f"whose names of images are can't be written down: {error.strerror}", 503) from error
-        claim.before[name] = current, entry is not None and entry.id is not None and entry.shared
+        claim.before[name] = current, entry.shared if entry and entry.id is not None else ""
         self._changing[name] = self._changing.get(name, 0) + 1
         claim.names.append(name)
 
@@ -155,7 +155,7 @@ class Tags:
                 await self._settle(daemon, name, claim.before[name])
         daemon.close()
 
-    async def _settle(self, daemon: Daemon, name: str, before: tuple[str | None, bool] = (None, False)) -> None:
+    async def _settle(self, daemon: Daemon, name: str, before: tuple[str | None, str] = (None, "")) -> None:
         entry = self.ledger.get(name)
         if not entry:
             return
@@ -172,7 +172,7 @@ class Tags:
         async with self._lock:
             entry = self.ledger.get(name)
             if entry and entry.id == identity and not self._changing.get(name):
-                self.ledger.put(name, Entry(entry.uid, identity, True))
+                self.ledger.put(name, Entry(entry.uid, identity, PULLED))
 
     async def recover(self) -> None:
         """Settle what was open when the last process ended."""

@@ -16,7 +16,7 @@ from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.claims import Claim, Taken, Wish
 from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
-from sockproxy_helpers.ledger import Entry
+from sockproxy_helpers.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.names import familiar, full
 from sockproxy_helpers.tags import Tags
@@ -59,17 +59,17 @@ class Keeper:
         self.loop, self.daemon = Loop(), Daemon()
         self.tags = Tags(self.loop, str(folder), lambda: self.daemon)  # type: ignore[arg-type,return-value]
 
-    def claim(self, uid: int, *names: str, **wish: bool) -> Claim:
+    def claim(self, uid: int, *names: str, **wish: Any) -> Claim:
         return finish(self.tags.claim(of(uid), Wish([full(name) for name in names], **wish)))
 
-    def set(self, uid: int, name: str, identity: str | None, **wish: bool) -> None:
+    def set(self, uid: int, name: str, identity: str | None, **wish: Any) -> None:
         """Claim a name, have the daemon set it, or not, and settle."""
         claim = self.claim(uid, name, **wish)
         if identity != "":
             self.daemon.set(name, identity)
         finish(self.tags.settle(claim))
 
-    def entry(self, name: str) -> tuple[int, str | None, bool] | None:
+    def entry(self, name: str) -> tuple[int, str | None, str] | None:
         found = self.tags.ledger.get(full(name))
         return (found.uid, found.id, found.shared) if found else None
 
@@ -86,12 +86,12 @@ def keeper(tmp_path: Path) -> Keeper:
 
 def test_a_name_is_whose_first_set_it(keeper: Keeper) -> None:
     keeper.set(KIM, "app", OLD)
-    assert keeper.entry("app") == (KIM, OLD, False)
-    for wish in ({}, {"shared": True}, {"removing": True}):
+    assert keeper.entry("app") == (KIM, OLD, "")
+    for wish in ({}, {"shared": PULLED}, {"removing": True}):
         with pytest.raises(Taken, match="is not yours to"):
             keeper.claim(LEE, "app", **wish)
     keeper.set(KIM, "app", NEW)
-    assert keeper.entry("app") == (KIM, NEW, False)
+    assert keeper.entry("app") == (KIM, NEW, "")
     keeper.set(KIM, "app", None)
     assert keeper.entry("app") is None
     keeper.set(LEE, "app", OLD)
@@ -130,13 +130,13 @@ def test_all_or_none(keeper: Keeper) -> None:
 
 @pytest.mark.parametrize(
     ("identity", "shared"),
-    [("", True), (OLD, True), (NEW, False)],
+    [("", PULLED), (OLD, PULLED), (NEW, "")],
     ids=["a build that fails", "one that changes nothing", "one that does"],
 )
-def test_who_may_use_what_was_pulled(keeper: Keeper, identity: str, shared: bool) -> None:
-    keeper.set(KIM, "app", OLD, shared=True)
+def test_who_may_use_what_was_pulled(keeper: Keeper, identity: str, shared: str) -> None:
+    keeper.set(KIM, "app", OLD, shared=PULLED)
     claim = keeper.claim(KIM, "app")
-    assert keeper.entry("app") == (KIM, None, False)  # nobody else, until it is known what it is
+    assert keeper.entry("app") == (KIM, None, "")  # nobody else, until it is known what it is
     finish(keeper.tags.settle(claim))
     keeper.set(KIM, "app", identity)
     assert keeper.entry("app") == (KIM, identity or OLD, shared)
@@ -144,17 +144,17 @@ def test_who_may_use_what_was_pulled(keeper: Keeper, identity: str, shared: bool
 
 def test_a_pull_of_what_is_there_shares_nothing(keeper: Keeper) -> None:
     keeper.set(KIM, "app", OLD)
-    keeper.set(KIM, "app", "", shared=True)
-    assert keeper.entry("app") == (KIM, OLD, False)
-    pull, build = keeper.claim(KIM, "app", shared=True), keeper.claim(KIM, "app")
+    keeper.set(KIM, "app", "", shared=PULLED)
+    assert keeper.entry("app") == (KIM, OLD, "")
+    pull, build = keeper.claim(KIM, "app", shared=PULLED), keeper.claim(KIM, "app")
     keeper.daemon.set("app", NEW)
     for claim in (pull, build):
         finish(keeper.tags.settle(claim))
-    assert keeper.entry("app") == (KIM, NEW, False)  # whichever of the two it was
+    assert keeper.entry("app") == (KIM, NEW, "")  # whichever of the two it was
     finish(keeper.tags.share(full("app"), OLD))
-    assert keeper.entry("app") == (KIM, NEW, False)
+    assert keeper.entry("app") == (KIM, NEW, "")
     finish(keeper.tags.share(full("app"), NEW))
-    assert keeper.entry("app") == (KIM, NEW, True)
+    assert keeper.entry("app") == (KIM, NEW, PULLED)
 
 
 def test_how_many(keeper: Keeper) -> None:
@@ -181,13 +181,13 @@ def test_what_a_crash_has_left_open(keeper: Keeper, tmp_path: Path) -> None:
     with pytest.raises(Taken):
         again.claim(LEE, "set")
     finish(again.tags.recover())
-    assert again.entry("set") == (KIM, OLD, False)
+    assert again.entry("set") == (KIM, OLD, "")
     assert again.entry("nothing") is None
 
 
 def test_a_name_that_is_kept_stays(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(still, "PATIENCE", 0.05)
-    keeper.set(KIM, "app", OLD, shared=True)
+    keeper.set(KIM, "app", OLD, shared=PULLED)
     bob = Claim(of(LEE))
     assert finish(keeper.tags.keep(bob, full("app"), OLD))
     assert not finish(keeper.tags.keep(bob, full("app"), NEW))
@@ -221,7 +221,7 @@ def test_a_daemon_that_does_not_tell(keeper: Keeper) -> None:
 
     keeper.daemon.request = request  # type: ignore[method-assign]
     finish(keeper.tags.settle(claim))
-    assert keeper.entry("app") == (KIM, None, False)  # open, and still Kim's
+    assert keeper.entry("app") == (KIM, None, "")  # open, and still Kim's
     with pytest.raises(Unavailable, match="does not tell what app:latest is"):
         keeper.claim(LEE, "app")
 
@@ -256,7 +256,7 @@ def test_names_in_an_archive_are_claimed_and_written_in_full(keeper: Keeper) -> 
     manifest, kept = judge(keeper, archive([item(OLD, "a:1"), {**item(NEW), "RepoTags": None}], index))
     assert [one["RepoTags"] for one in manifest] == [["docker.io/library/a:1"], []]
     assert kept == index
-    assert {keeper.entry(name) for name in ("a:1", "b:1")} == {(KIM, None, True)}
+    assert {keeper.entry(name) for name in ("a:1", "b:1")} == {(KIM, None, LOADED)}
 
 
 def test_a_name_of_anothers_is_refused_unless_it_is_that_image(keeper: Keeper) -> None:
@@ -269,7 +269,7 @@ def test_a_name_of_anothers_is_refused_unless_it_is_that_image(keeper: Keeper) -
     manifest, kept = judge(keeper, archive([item(OLD, "a:1", "c:1")], index))
     assert manifest[0]["RepoTags"] == ["docker.io/library/c:1"]
     assert kept == {"manifests": [{"digest": OLD}]}
-    assert keeper.entry("a:1") == (LEE, OLD, False)
+    assert keeper.entry("a:1") == (LEE, OLD, "")
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_logins() -> None:
 
 
 def test_an_entry_is_read_as_it_was_written(keeper: Keeper, tmp_path: Path) -> None:
-    keeper.tags.ledger.put(full("a"), Entry(KIM, OLD, True))
-    keeper.tags.ledger.put(full("a"), Entry(LEE, OLD, True))
+    keeper.tags.ledger.put(full("a"), Entry(KIM, OLD, PULLED))
+    keeper.tags.ledger.put(full("a"), Entry(LEE, OLD, PULLED))
     assert [keeper.tags.ledger.of(uid) for uid in (KIM, LEE)] == [[], [full("a")]]
     assert Keeper(tmp_path).tags.ledger.of(LEE) == [full("a")]

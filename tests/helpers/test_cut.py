@@ -10,7 +10,7 @@ import pytest
 
 from sockproxy_helpers import cut
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.ledger import Entry, Ledger, Writer
+from sockproxy_helpers.ledger import PULLED, Entry, Ledger, Writer
 from sockproxy_helpers.policy import Decision
 from tests.support.judging import ADMIN, DEVELOPER, KIM
 
@@ -139,10 +139,10 @@ def test_odd_answers_tell_nothing(operation: str) -> None:
 
 def test_names_of_others_for_an_image_that_all_share(tmp_path: Path) -> None:
     ledger, image = Writer(str(tmp_path)), "sha256:" + "1" * 64
-    for name, uid, shared in (("docker.io/library/mine:1", 1000, False), ("docker.io/library/theirs:1", 1001, False)):
+    for name, uid, shared in (("docker.io/library/mine:1", 1000, ""), ("docker.io/library/theirs:1", 1001, "")):
         ledger.put(name, Entry(uid, image, shared))
-    ledger.put("docker.io/library/pulled:1", Entry(1001, image, True))
-    ledger.put("docker.io/library/moved:1", Entry(1001, "sha256:" + "2" * 64, False))  # by the administrator, hither
+    ledger.put("docker.io/library/pulled:1", Entry(1001, image, PULLED))
+    ledger.put("docker.io/library/moved:1", Entry(1001, "sha256:" + "2" * 64, ""))  # by the administrator, hither
     digests = [f"{name}@sha256:{'3' * 64}" for name in ("theirs", "mine", "other")]
     names = ["base:1", "mine:1", "theirs:1", "pulled:1", "moved:1"]
     found = cutting("ImageInspect", {"Id": image, "RepoTags": names, "RepoDigests": digests}, ledger=ledger)

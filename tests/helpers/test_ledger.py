@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockproxy_helpers import ledger
-from sockproxy_helpers.ledger import FILE, Entry, Ledger, Writer
+from sockproxy_helpers.ledger import FILE, PULLED, Entry, Ledger, Writer
 
 ID, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
@@ -23,20 +23,20 @@ def entries(reader: Ledger) -> dict[str, tuple[int, str | None, bool]]:
 def test_written_and_read(tmp_path: Path) -> None:
     writer, reader = Writer(str(tmp_path)), Ledger(str(tmp_path))
     assert reader.find("a", ID) is None
-    writer.put("a", Entry(1, ID, False))
-    writer.put("b", Entry(2, None, False))
-    writer.put("c", Entry(3, ID, True))
+    writer.put("a", Entry(1, ID, ""))
+    writer.put("b", Entry(2, None, ""))
+    writer.put("c", Entry(3, ID, PULLED))
     writer.put("c", None)
     for found in (writer, Ledger(str(tmp_path)), Writer(str(tmp_path)), reader):
-        assert entries(found) == {"a": (1, ID, False), "b": (2, None, False)}
+        assert entries(found) == {"a": (1, ID, ""), "b": (2, None, "")}
     assert writer.unsettled() == ["b"]
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_an_owner_of_what_a_name_no_longer_means(tmp_path: Path) -> None:
     writer = Writer(str(tmp_path))
-    writer.put("a", Entry(1, ID, False))
-    writer.put("b", Entry(1, None, False))
+    writer.put("a", Entry(1, ID, ""))
+    writer.put("b", Entry(1, None, ""))
     assert writer.find("a", ID)
     assert writer.find("a", OTHER) is None
     assert writer.find("b", OTHER)
@@ -50,13 +50,13 @@ def test_a_file_that_ends_anywhere(
     folder = tmp_path_factory.mktemp("ledger")
     writer = Writer(str(folder))
     for name, uid in said:
-        writer.put(name, Entry(uid, ID, False) if uid else None)
+        writer.put(name, Entry(uid, ID, "") if uid else None)
     data = (folder / FILE).read_bytes()
     os.truncate(folder / FILE, max(0, len(data) - cut))
     whole = data[: max(0, len(data) - cut)].count(b"\n")
     expected = dict(said[:whole])
     again = Writer(str(folder))
-    again.put("z", Entry(9, ID, False))
+    again.put("z", Entry(9, ID, ""))
     kept = {name: uid for name, uid in expected.items() if uid} | {"z": 9}
     for found in (again, Ledger(str(folder))):
         assert {name: uid for name, (uid, _, _) in entries(found).items()} == kept
@@ -67,14 +67,14 @@ def test_what_is_no_longer_true_does_not_pile_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(ledger.os, "fsync", lambda fd: None)
     writer, reader = Writer(str(tmp_path)), Ledger(str(tmp_path))
     for number in range(100):
-        writer.put("a", Entry(number, ID, False))
-        assert entries(reader) == {"a": (number, ID, False)}
+        writer.put("a", Entry(number, ID, ""))
+        assert entries(reader) == {"a": (number, ID, "")}
     assert (tmp_path / FILE).read_bytes().count(b"\n") < 20
 
 
 def test_a_line_that_can_not_be_written_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(str(tmp_path))
-    writer.put("a", Entry(1, ID, False))
+    writer.put("a", Entry(1, ID, ""))
 
     def broken(fd: int) -> None:
         raise OSError(28, "No space left on device")
@@ -82,6 +82,6 @@ def test_a_line_that_can_not_be_written_leaves_no_half(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(ledger.os, "fsync", broken)
         with pytest.raises(OSError, match="No space"):
-            writer.put("b", Entry(2, ID, False))
-    writer.put("c", Entry(3, ID, False))
+            writer.put("b", Entry(2, ID, ""))
+    writer.put("c", Entry(3, ID, ""))
     assert entries(writer).keys() == entries(Ledger(str(tmp_path))).keys() == {"a", "c"}

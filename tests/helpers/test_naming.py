@@ -11,7 +11,8 @@ import pytest
 
 from sockproxy_helpers import counts
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
-from sockproxy_helpers.ledger import Entry, Ledger, Writer
+from sockproxy_helpers.images import NoImage
+from sockproxy_helpers.ledger import LOADED, PULLED, Entry, Ledger, Writer
 from sockproxy_helpers.naming import Naming
 from sockproxy_helpers.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
@@ -49,8 +50,8 @@ class Daemon:
 def naming(tmp_path: Path) -> Naming:
     writer = Writer(str(tmp_path))
     for name, identity in (("mine:1", MINE), ("mine:2", SECOND)):
-        writer.put(f"docker.io/library/{name}", Entry(KIM, identity, False))
-    for name, identity, shared in (("theirs:1", THEIRS, False), ("theirs:2", MINE, False), ("base:1", SHARED, True)):
+        writer.put(f"docker.io/library/{name}", Entry(KIM, identity, ""))
+    for name, identity, shared in (("theirs:1", THEIRS, ""), ("theirs:2", MINE, ""), ("base:1", SHARED, PULLED)):
         writer.put(f"docker.io/library/{name}", Entry(LEE, identity, shared))
     return Naming(Ledger(str(tmp_path)), Daemon(), context(DEVELOPER, "ImageDelete"))  # type: ignore[arg-type]
 
@@ -113,8 +114,22 @@ def test_pushes(naming: Naming) -> None:
         change(naming, "pushed", "theirs", tag="1")
     with pytest.raises(Refused, match="the name base:1 is somebody else's to push"):
         change(naming, "pushed", "base", tag="1")
-    with pytest.raises(Refused, match="not all tags of theirs are yours to push"):
-        change(naming, "pushed", "theirs")
+    with pytest.raises(Refused, match="not all tags of base are yours to push"):
+        change(naming, "pushed", "base")
+    for name in ("theirs", "nothing"):  # what is hidden and what is not there, in the same words
+        with pytest.raises(NoImage, match=f"^No such image: {name}$"):
+            change(naming, "pushed", name)
+
+
+@pytest.mark.parametrize(("shared", "there"), [("", False), (LOADED, False), (PULLED, True)])
+def test_whose_label_is_on_it(naming: Naming, tmp_path: Path, shared: str, there: bool) -> None:
+    """An image of Lee's own making that Lee saves and loads stays Lee's; one that a registry gave is everybody's."""
+    Writer(str(tmp_path)).put("docker.io/library/theirs:1", Entry(LEE, THEIRS, shared))
+    if there:
+        assert finish(naming.image("id", "theirs:1")) == THEIRS
+    else:
+        with pytest.raises(NoImage):
+            finish(naming.image("id", "theirs:1"))
 
 
 def test_removals(naming: Naming) -> None:
