@@ -174,7 +174,8 @@ def soak(one: Soak, seconds: float) -> int:
     try:
         while (left := end - time.monotonic()) > 0:
             one.end.wait(min(PERIOD, left, seconds / 10))
-            samples.append(sizes(one.proxy))
+            with one.lock:  # or the effective uid is a user's for a moment
+                samples.append(sizes(one.proxy))
             line = "  ".join(f"{name} {pss / 1024:.1f}M/{fds}" for name, (pss, fds) in samples[-1].items())
             print(f"{seconds - left:6.0f} s  {line}  wrong {len(one.wrong)}", flush=True)
     finally:

@@ -73,12 +73,16 @@ def take_body(sock: socket.socket, head: bytes, data: bytes) -> bytes:
         left = int(length[1]) - len(data)
         buffer = bytearray(1 << 18)
         while left > 0:
-            left -= sock.recv_into(buffer)
+            if not (count := sock.recv_into(buffer)):
+                raise ConnectionError("the body was cut")
+            left -= count
         return b""
     if _CHUNKED.search(head):
         tail = data
         while not tail.endswith(b"0\r\n\r\n"):
-            tail = tail[-5:] + sock.recv(1 << 18)
+            if not (more := sock.recv(1 << 18)):
+                raise ConnectionError("the body was cut")
+            tail = tail[-5:] + more
     return b"" if _CHUNKED.search(head) else data
 
 

@@ -271,7 +271,7 @@ def large_bodies(scene: Scene, count: int) -> None:
     assert most - before < 200  # LARGE of sockproxy/server/traffic.py, and what the allocator keeps
 
 
-def stopped_daemon_process(scene: Scene, count: int) -> None:
+def stopped_processes(scene: Scene, count: int) -> None:
     """Each of sockproxy's processes stopped (SIGSTOP) for a moment: calls wait or are refused, and go on."""
     for name in (*ROOT_HELPERS, "audit", "auth", "front"):
         pid = scene.proxy.processes[name]
@@ -297,7 +297,7 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     vanishing_clients: (10_000, 15),
     half_requests: (500, 40),
     large_bodies: (150, 0),
-    stopped_daemon_process: (1, 0),
+    stopped_processes: (1, 0),
 }
 
 __all__ = ["FAULTS", "Fault"]
