@@ -29,9 +29,10 @@ def story(call: Call) -> list[str]:
     groups = ", ".join(map(str, who.get("groups") or [])) or "none"
     lines = [f"request    {call.rid}, {call.time}", f"who        {call.user} (uid {who.get('uid')}; groups: {groups})"]
     process = [f"pid {who.get('pid')}"]
-    process += [
-        f"{name} {who[key]}" for key, name in (("comm", "called"), ("container", "in container")) if who.get(key)
-    ]
+    if who.get("comm"):
+        process.append(f"called {who['comm']}")
+    if isinstance(inside := who.get("container"), dict):
+        process.append(f"in container {inside.get('name')}")
     lines.append(f"           {', '.join(process)}; known by {who.get('via', 'peer')}")
     if who.get("loginuid") is not None:
         lines.append(f"           logged in as {who.get('login') or 'uid ' + str(who['loginuid'])}")

@@ -18,6 +18,7 @@ import pytest
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import call
+from tests.support.recording import documented
 from tests.support.users import User, Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root, pytest.mark.parametrize("engine", ["28"], indirect=True)]
@@ -80,6 +81,7 @@ def test_whatever_uid_it_has_it_is_its_owner(inside: Inside, users: Users, host:
     assert status == 201, made
     labels = json.loads(inside.engine.docker("inspect", "-f", "{{json .Config.Labels}}", made["Id"]).stdout)
     assert labels[OWNER] == str(users.alice.uid)
+    documented(inside.proxy.records())
     record = [one for one in inside.proxy.records() if one["ev"] == "intent"][-1]["who"]
     assert (record["via"], record["user"], record["uid"]) == ("container", users.alice.name, users.alice.uid)
     assert (record["peer_uid"], record["container"], record["comm"]) == (0, {"id": hers, "name": "hers"}, "curl")
@@ -104,8 +106,11 @@ def test_a_mapped_or_host_user_namespace_makes_nobody_another(remapped: Engine, 
         for uid in (0, users.bob.uid, 1000):
             status, found = inside.ask(container, "/containers/json", uid=uid)
             assert (status, {one["Id"] for one in found}) == (200, {mapped, on_host})
-    peers = {one["who"]["peer_uid"] for one in inside.proxy.records() if one["ev"] == "intent"}  # type: ignore[index]
-    assert peers > {0, users.bob.uid}  # the kernel's numbers: root's own among them
+
+    def peers() -> set[int]:
+        return {one["who"]["peer_uid"] for one in inside.proxy.records() if one["ev"] == "intent"}  # type: ignore[index]
+
+    eventually(lambda: peers() > {0, users.bob.uid}, "the kernel's numbers, root's own among them")
     for host in ({}, {"UsernsMode": "host"}):
         assert inside.ask(inside.make(None, **host), "/containers/json")[0] == 403
 

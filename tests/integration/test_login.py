@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -15,10 +16,11 @@ from typing import cast
 
 import pytest
 
+from sockproxy.policy.schema import LEAST_TRAFFIC
 from tests.support.engines import Engine
 from tests.support.fake_daemon import FakeDaemon
 from tests.support.proxy import Proxy, eventually
-from tests.support.raw import Answer, Connection, call
+from tests.support.raw import Answer, BrokenOff, Connection, call
 from tests.support.users import User, Users
 
 pytestmark = pytest.mark.root
@@ -343,7 +345,10 @@ def test_many_logins_at_once_do_not_hold_up_others(door: Proxy, users: Users, sh
     answers: list[int] = []
 
     def attempt(number: int, connection: Connection) -> None:
-        with connection:
+        with (
+            connection,
+            contextlib.suppress(BrokenOff),
+        ):  # who has no role has few connections, and is told so of as many
             answers.append(connection.call("GET", LIST, Authorization=basic(f"nobody{number}", "x")).status)
 
     connections = [Connection(door.listen, shared, timeout=120) for _ in range(200)]
@@ -353,7 +358,7 @@ def test_many_logins_at_once_do_not_hold_up_others(door: Proxy, users: Users, sh
     during = median(20)
     for thread in threads:
         thread.join(120)
-    assert len(answers) == 200
+    assert len(answers) >= LEAST_TRAFFIC["connections"]  # type: ignore[operator]
     assert set(answers) <= {401, 429}
     assert during < 0.25 + 5 * before, (before, during)
     print(f"median of others' calls: {before * 1000:.1f} ms before, {during * 1000:.1f} ms during 200 logins")

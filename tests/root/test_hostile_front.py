@@ -122,7 +122,8 @@ class Hostile:
         credentials = struct.pack("iII", self.pids["front"], self.front.pw_uid, self.front.pw_gid)
         rights = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
         while not self._ended.wait(WATCHDOG / 3):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # The test may be somebody else just then, in all threads: next time.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(PermissionError):
                 sock.connect(str(self.proxy.runtime / "notify/front"))
                 sock.sendmsg([b"WATCHDOG=1"], rights)
 
@@ -641,13 +642,16 @@ def test_what_the_auth_process_says_is_for_the_connection_that_it_gets(hostile):
 # --- order and number
 
 
+CANCELLED = {"gone": "the front cancelled"}
+
+
 def test_second_call_while_one_is_under_way(hostile):
-    """It waits, and is judged when its turn comes; the first is not disturbed."""
+    """It ends the first, as if the front had broken that off, and is judged like any other."""
     channel, carol = hostile.channel(), hostile.carol()
     wire._send(channel, wire.pack(MAY["lifecycle"]), [carol.fileno()])
     wire._send(channel, wire.pack(MAY_NOT["lifecycle"]), [carol.fileno()])
     wire._send(channel, wire.pack(MAY["network"]), [carol.fileno()])
-    assert hostile.reply(channel)["keep"] is True
+    assert hostile.reply(channel) == CANCELLED
     assert hostile.reply(channel)["error"] == 403
     assert hostile.reply(channel) == {}
     assert hostile.daemon.received.count(b"HTTP/1.1\r\n") == 1
@@ -658,11 +662,9 @@ def test_second_call_behind_a_stream(hostile):
     logs = message("ContainerLogs", vars={"id": "x"}, query=[["follow", "1"], ["stdout", "1"]])
     wire._send(channel, wire.pack(logs), [carol.fileno()])
     wire._send(channel, wire.pack(MAY["lifecycle"]), [carol.fileno()])
-    eventually(lambda: b"/logs" in hostile.daemon.received, "request")
-    channel.settimeout(0.1)
-    with pytest.raises((TimeoutError, BlockingIOError)):
-        wire.receive(channel)
-    assert b"/containers/json" not in hostile.daemon.received
+    assert hostile.reply(channel) == CANCELLED
+    assert hostile.reply(channel)["keep"] is True
+    assert hostile.daemon.received.count(b"HTTP/1.1\r\n") == 2
     channel.close()
     eventually(lambda: hostile.daemon.clients == 0, "the daemon's connection closed")
     hostile.records(("outcome",))

@@ -16,12 +16,17 @@ from pathlib import Path
 from tests.support import engines
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}\n"
+IMAGE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 82\r\n\r\n"
+IMAGE += b'{"Id": "sha256:' + 64 * b"1" + b'"}\n'
+_IMAGE = re.compile("GET /images/[^ ]*/json ")  # sockproxy's own question: nothing is run before it is known
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
 
 
 class FakeDaemon:
     """Take notes of all bytes received; answer each request with 200 and an empty object. Stands in for an Engine.
+
+    Each name is an image's.
 
     Attributes:
         received: all bytes, of all connections, in the order of their coming.
@@ -87,7 +92,7 @@ class FakeDaemon:
                     self.received += more
                 self.requests.append(data.partition(b"\r\n")[0].decode("latin-1"))
                 data = data[end:]
-                sock.sendall(ANSWER)
+                sock.sendall(IMAGE if _IMAGE.match(self.requests[-1]) else ANSWER)
 
 
 def _end(data: bytes) -> int | None:

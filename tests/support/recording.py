@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jsonschema
+
+from sockproxy.audit import chain
 from sockproxy.audit.log import Entry, Log, encode
 from sockproxy_helpers.redact import Redaction
 from tests.support.judging import KIM, OPERATIONS
@@ -53,3 +58,13 @@ class Recording:
         outcome = {"v": 1, "ev": "outcome", "rid": rid, "via": {"helper": row.scope}, "out": {"status": status}}
         for entry in (record, outcome):
             self._log.append([Entry(encode(entry), 0, 1)])
+
+
+def documented(records: Sequence[Mapping[str, object]]) -> None:
+    """Hold records against the documented form."""
+    schema = json.loads((Path(chain.__file__).parent / "schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    kinds = {kind["properties"]["ev"]["const"]: validator.evolve(schema={**kind, "$defs": schema["$defs"]})
+             for kind in schema["oneOf"]}  # fmt: skip
+    for record in records:
+        kinds[str(record["ev"])].validate(record)
