@@ -37,7 +37,7 @@ class Sweeper:
 
     def __init__(self, loop: Loop, environment: dict[str, str]) -> None:
         self._loop, self._docker = loop, environment["SOCKPROXY_DOCKER_SOCKET"]
-        self._made: set[str] = set()  # what has been mounted: its container is listed, or has been
+        self._made: set[str] = set()  # what was seen in a container, or mounted: its container is listed, or has been
         self._ledger, self._checks = BindLedger(environment["SOCKPROXY_BINDS"]), environment["SOCKPROXY_BINDS_SOCKET"]
 
     async def run(self) -> None:
@@ -90,7 +90,7 @@ class Sweeper:
             running |= found if container.get("State") in _RUNNING else set()
             if _is_left(container):
                 await daemon.request("DELETE", f"/containers/{quote(str(container.get('Id')))}?force=1&v=1")
-        self._made &= names.keys()
+        self._made = (self._made | used) & names.keys()
         young = {name for name, written in names.items() if time.time() - written < YOUNG} - self._made
         kept = [name for name in names.keys() - used - young if not await self._forget(daemon, name)]
         self._end_all_but(sorted(name for name in running if owner(name) is not None))

