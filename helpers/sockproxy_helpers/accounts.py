@@ -7,14 +7,13 @@ not asked about: who shuts out root can't repair the machine, and root needs no 
 
 from __future__ import annotations
 
-import socket
 import time
 
-from . import assertion, wire
+from . import assertion
+from .asking import ask
 from .caller import Caller
-from .loop import IN, Loop
+from .loop import Loop
 
-SECONDS = 10.0  # for an answer; a directory server may be asked for it
 REFUSED_SECONDS = 5.0  # what a person has repaired should work soon
 TOKEN_SECONDS = 5.0  # who revokes a token may have lost it
 REMEMBERED = 4096
@@ -61,20 +60,9 @@ class Accounts:
 
     async def _ask(self, question: str, about: str) -> str:
         try:
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            reply = await ask(self._loop, self._path, {"ask": question, question: about})
         except OSError:
             return UNASKED
-        try:
-            channel.connect(self._path)
-            wire.send(channel, wire.pack({"ask": question, question: about}), [])
-            if not await self._loop.wait({channel.fileno(): IN}, SECONDS):
-                return UNASKED
-            message, _ = wire.receive(channel)
-            reply, _ = wire.unpack(message)
-        except (OSError, wire.WireError):
-            return UNASKED
-        finally:
-            self._loop.close(channel)
         code, why = reply.get("code"), reply.get("why")
         if code == 0 and type(code) is int:
             return ""

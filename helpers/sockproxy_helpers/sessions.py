@@ -73,7 +73,10 @@ class Sessions:
 
     async def _connect(self, request_id: str) -> socket.socket | None:
         """Have the writer open a file for this request."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        except OSError:  # no descriptors
+            return None
         try:
             sock.connect(self._path)
             sock.send(json.dumps({"v": 1, "ev": "recording", "rid": request_id}).encode())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
-from . import wire
+from .asking import ask
 from .errors import Unavailable
 from .faults import fault_of
-from .loop import IN, Loop
-
-ASK_SECONDS = 10.0  # for an answer
+from .loop import Loop
 
 
 class Siblings:
@@ -31,19 +28,11 @@ class Siblings:
             Unavailable: it is not there.
             Refused, Malformed, NotFound: what it says.
         """
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        closing = [channel]
+        path = f"{self._runtime}/helpers/{sibling}.sock"
         try:
-            channel.connect(f"{self._runtime}/helpers/{sibling}.sock")
-            wire.send(channel, wire.pack(part), [client.fileno()])
-            reply, _ = wire.unpack(await receive(self._loop, channel))
-            if kept is not None:
-                kept.append(closing.pop())
-        except (OSError, wire.WireError) as error:
+            reply = await ask(self._loop, path, part, [client.fileno()], kept=kept)
+        except OSError as error:
             raise Unavailable(f"the {sibling} helper is not there") from error
-        finally:
-            for one in closing:
-                self._loop.close(one)
         if "body" not in reply:
             raise fault_of(reply)
         return reply
@@ -54,13 +43,3 @@ class Siblings:
         part: dict[str, object] = {"part": "ImageBuild", "body": body, "assertion": assertion}
         reply = await self.ask("network", part, client)
         return str(reply["body"]["HostConfig"]["NetworkMode"])  # type: ignore[index]
-
-
-async def receive(loop: Loop, channel: socket.socket) -> bytes:
-    """Wait for a message that carries no descriptors; a sibling that hangs is as good as gone."""
-    if not await loop.wait({channel.fileno(): IN}, ASK_SECONDS):
-        raise TimeoutError
-    message, fds = wire.receive(channel)
-    for fd in fds:
-        os.close(fd)
-    return message

@@ -7,16 +7,16 @@ lead anywhere but where the binds helper, with the owner's rights, then comes ou
 
 from __future__ import annotations
 
-import socket
 import time
 
-from . import engine, wire
+from . import engine
+from .asking import ask
 from .bindledger import Bind, BindLedger, new_name
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, Refused, Unavailable
 from .imageusers import ImageUsers
-from .loop import IN, Loop
+from .loop import Loop
 from .places import DAEMON_SOCKETS
 
 Part = dict[str, object]
@@ -93,16 +93,10 @@ class Stager:
 
     async def _check(self, bind: Bind, ctx: Context) -> None:
         """Have the binds helper try it."""
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
-            channel.connect(self._checks)
-            wire.send(channel, wire.pack({"check": bind.fields()}), [])
-            await self._loop.wait({channel.fileno(): IN}, CHECK_SECONDS)
-            reply, _ = wire.unpack(wire.receive(channel)[0])
-        except (OSError, wire.WireError) as error:
+            reply = await ask(self._loop, self._checks, {"check": bind.fields()}, seconds=CHECK_SECONDS)
+        except OSError as error:
             raise Unavailable("the binds helper is not there: no folders of the host can be bound", 503) from error
-        finally:
-            self._loop.close(channel)
         if "error" not in reply:
             return
         why, rule = str(reply.get("message")), str(reply.get("rule"))

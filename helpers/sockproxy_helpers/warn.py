@@ -17,20 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
-_SWITCHES = (
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "nofile",
-    "nproc",
-    "rss",
-    "rttime",
-    "sigpending",
-    "stack",
-)
+# What a process may take of its own container's. Not nice, rtprio and msgqueue: they take from others.
+_ULIMITS = (
+    "core", "cpu", "data", "fsize", "locks", "memlock", "nofile", "nproc", "rss", "rttime", "sigpending", "stack",
+)  # fmt: skip
 
 
 def _limits(value: dict[str, object]) -> dict[str, object]:
@@ -49,7 +39,7 @@ WIDER: dict[str, Callable[[dict[str, object]], object]] = {
     "no_new_privileges": lambda value: False,
     "ports": _ports,
     "sysctls": lambda value: ["net."],  # the daemon takes those of a container's own network only
-    "ulimits": lambda value: {**value, **dict.fromkeys(_SWITCHES)},
+    "ulimits": lambda value: {**value, **dict.fromkeys(_ULIMITS)},
 }
 # Rules that refuse in warn mode, too, and why.
 ENFORCED = {

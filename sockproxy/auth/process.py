@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from sockproxy.accept import accept
 from sockproxy.activation import sockets
 from sockproxy.auth import accounts
 from sockproxy.auth.desk import Desk, Reply
@@ -40,14 +41,7 @@ async def serve(listener: socket.socket, desk: Desk) -> None:
     """Accept channels for ever."""
     async with trio.open_nursery() as channels:
         while True:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                channel, _ = listener.accept()
-            except OSError:  # gone already, or no descriptors left
-                await trio.sleep(0.05)
-                continue
-            channel.setblocking(False)
-            channels.start_soon(_channel, channel, desk)
+            channels.start_soon(_channel, await accept(listener, "auth"), desk)
 
 
 async def _channel(channel: socket.socket, desk: Desk) -> None:

@@ -64,11 +64,11 @@ def main(options: argparse.Namespace) -> int:
         return 1
     text = learn(done, options.role)
     policy = Policy(dump(compile_text(text.encode(), options.role)))
-    refused = [kind for kind in done if kind.judge(policy).refused]
+    results = [(kind.call.operation, kind.judge(policy)) for kind in done]
+    refused = [(operation, result.verdict) for operation, result in results if result.refused]
     print(text, end="")
-    for kind in refused:
-        why = plain(kind.judge(policy).verdict)
-        print(f"sockproxy policy: no role allows it: {plain(kind.call.operation)}: {why}", file=sys.stderr)
+    for operation, why in refused:
+        print(f"sockproxy policy: no role allows it: {plain(operation)}: {plain(why)}", file=sys.stderr)
     return 1 if refused else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sockproxy import paths
@@ -66,7 +66,7 @@ def policy(file: str) -> Policy:
     return Policy(dump(compile_file(None if file == BUILT_IN else paths.policy_file(file))))
 
 
-def times(kinds: Iterator[Kind] | list[Kind]) -> str:
+def times(kinds: Iterable[Kind]) -> str:
     """Say how many calls these are."""
     count = sum(kind.count for kind in kinds)
     return f"{count} call{'s' if count != 1 else ''}"

@@ -7,10 +7,10 @@ import sys
 
 import trio
 
+from sockproxy.accept import accept
 from sockproxy.server.session import Services, Session
 from sockproxy_helpers import peer
 
-PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 GRACE = 10.0  # seconds for streams to end after SIGTERM
 
 
@@ -28,17 +28,7 @@ async def serve(listener: socket.socket, services: Services, stop: trio.Event) -
 
 async def _accept(listener: socket.socket, services: Services, sessions: trio.Nursery) -> None:
     while True:
-        await trio.lowlevel.wait_readable(listener)
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            continue
-        except OSError as error:  # no descriptors left (accept(2)): those in use come free
-            print(f"sockproxy front: accept: {error.strerror}", file=sys.stderr)
-            await trio.sleep(PAUSE)
-            continue
-        sock.setblocking(False)
-        sessions.start_soon(_session, sock, services)
+        sessions.start_soon(_session, await accept(listener, "front"), services)
 
 
 async def _session(sock: socket.socket, services: Services) -> None:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import trio
 
+from sockproxy.accept import accept
 from sockproxy.errors import CallError
 from sockproxy.http import answer
 from sockproxy.http import head as http_head
@@ -23,7 +24,6 @@ from sockproxy.server.traffic import Account
 
 AT_ONCE = 16  # who comes later waits
 PATIENCE = 10.0  # seconds for all of a request
-PAUSE = 0.05  # seconds without descriptors
 HEALTH_SECONDS = 5.0
 _PING = b"GET /_ping HTTP/1.1\r\nHost: sockproxy\r\nConnection: close\r\n\r\n"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,13 +38,7 @@ async def serve(listener: socket.socket, services: Services, listen: str) -> Non
     limit = trio.CapacityLimiter(AT_ONCE)
     async with trio.open_nursery() as nursery:
         while True:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                sock, _ = listener.accept()
-            except OSError:  # gone already, or no descriptors left
-                await trio.sleep(PAUSE)
-                continue
-            sock.setblocking(False)
+            sock = await accept(listener, "status")
             await limit.acquire_on_behalf_of(sock)
             nursery.start_soon(_one, sock, services, listen, limit)
 

@@ -17,11 +17,18 @@ from sockproxy.dispatch.channel import Helpers
 from sockproxy.errors import AuditGone, HelperGone
 from sockproxy_helpers import peer, wire
 from sockproxy_helpers.accounts import UNASKED, Accounts
+from sockproxy_helpers.bindledger import Bind
 from sockproxy_helpers.daemon import Daemon
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.record import Recorder
+from sockproxy_helpers.sessions import Sessions
+from sockproxy_helpers.siblings import Siblings
+from sockproxy_helpers.staging import Stager
 from tests.helpers.support import descriptors, run
+from tests.helpers.test_bindledger import FIELDS
+from tests.helpers.test_staging import environment
+from tests.support.judging import DEVELOPER, context
 
 
 @contextlib.contextmanager
@@ -75,14 +82,19 @@ def test_what_could_not_be_looked_at_is_looked_at_again(left: int) -> None:
 
 
 def test_a_helper_says_what_is_not_there(tmp_path: Path) -> None:
-    loop = Loop()
+    loop, (client, _) = Loop(), socket.socketpair()
 
     async def part() -> None:
-        with exhausted():
+        with client, _, exhausted():
             with pytest.raises(Unavailable, match="no connection to the Docker daemon"):
                 await Daemon(loop, str(tmp_path / "docker.sock")).open()
             with pytest.raises(Unavailable, match="audit record"):
                 await Recorder(loop, str(tmp_path / "audit.sock")).intent({})
+            with pytest.raises(Unavailable, match="the network helper is not there"):
+                await Siblings(loop, str(tmp_path)).ask("network", {}, client)
+            with pytest.raises(Unavailable, match="the binds helper is not there"):
+                await Stager(loop, environment(tmp_path))._check(Bind(FIELDS), context(DEVELOPER, "ContainerCreate"))
+            assert await Sessions(loop, str(tmp_path))._connect("0" * 16) is None
             assert await Accounts(loop, str(tmp_path / "auth.sock"))._ask("account", "x") == UNASKED
 
     run(loop, part())

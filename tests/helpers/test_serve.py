@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import assertion, caller, serve, siblings, wire
+from sockproxy_helpers import asking, assertion, caller, serve, wire
 from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.loop import Loop
@@ -104,7 +104,7 @@ class Stage:
         """Send a message and take the last word on it; an empty one when the channel ends."""
         data = header if isinstance(header, bytes) else wire.pack(header, payload)
         wire._send(front.sock, data, fds)
-        while reply := await siblings.receive(self.loop, front.sock):
+        while reply := await asking.receive(self.loop, front.sock):
             answer, rest = wire.unpack(reply)
             if answer != {"sent": True}:
                 return answer, rest
@@ -212,7 +212,7 @@ def test_daemon_is_asked_only_after_the_acknowledgement(stage):
         await stage.loop.wait({}, 0.01)
         assert stage.requests == []
         stage.writer.sock.send(b'{"seq":1}')
-        reply = await siblings.receive(stage.loop, front.sock)
+        reply = await asking.receive(stage.loop, front.sock)
         assert wire.unpack(reply)[0]["keep"] is True
 
     stage.run(part(), acknowledge=False)
@@ -241,7 +241,7 @@ def test_nothing_is_done_unrecorded(stage, how, role, monkeypatch):
                 stage.loop.close(stage.writer.sock)
             else:
                 stage.writer.sock.send(b'{"error":"No space left on device"}')
-        reply = await siblings.receive(stage.loop, front.sock)
+        reply = await asking.receive(stage.loop, front.sock)
         header, _ = wire.unpack(reply)
         assert header["error"] == 503
         assert "record" in header["message"]
@@ -281,7 +281,7 @@ def test_several_calls_on_a_channel_one_after_the_other(stage):
         front = stage.front()
         for number in range(5):
             wire._send(front.sock, wire.pack({**INSPECT, "vars": {"id": ID}, "rid": f"{number:016x}"}), [sock.fileno()])
-            header, _ = wire.unpack(await siblings.receive(stage.loop, front.sock))
+            header, _ = wire.unpack(await asking.receive(stage.loop, front.sock))
             assert header["keep"] is True
         while len(stage.records) < 10:  # of reads they come together, soon
             await stage.loop.wait({}, 0.01)
@@ -322,7 +322,7 @@ def test_flood_of_query_names_keeps_its_record_small(stage):
         query = [["\u00e4" * 1000 + str(number), ""] for number in range(300)]
         front = stage.front()
         wire.send(front.sock, wire.pack(message("ContainerList", query=query)), [sock.fileno()])
-        reply = await siblings.receive(stage.loop, front.sock)
+        reply = await asking.receive(stage.loop, front.sock)
         header, _ = wire.unpack(reply)
         assert header["error"] in (400, 403)
 
