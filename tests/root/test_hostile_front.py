@@ -643,12 +643,13 @@ def test_what_the_auth_process_says_is_for_the_connection_that_it_gets(hostile):
 
 
 CANCELLED = {"gone": "the front cancelled"}
+LOGS = message("ContainerLogs", vars={"id": "x"}, query=[["follow", "1"], ["stdout", "1"]])
 
 
 def test_second_call_while_one_is_under_way(hostile):
     """It ends the first, as if the front had broken that off, and is judged like any other."""
     channel, carol = hostile.channel(), hostile.carol()
-    wire._send(channel, wire.pack(MAY["lifecycle"]), [carol.fileno()])
+    wire._send(channel, wire.pack(LOGS), [carol.fileno()])  # which the daemon does not answer
     wire._send(channel, wire.pack(MAY_NOT["lifecycle"]), [carol.fileno()])
     wire._send(channel, wire.pack(MAY["network"]), [carol.fileno()])
     assert hostile.reply(channel) == CANCELLED
@@ -659,8 +660,7 @@ def test_second_call_while_one_is_under_way(hostile):
 
 def test_second_call_behind_a_stream(hostile):
     channel, carol = hostile.channel(), hostile.carol()
-    logs = message("ContainerLogs", vars={"id": "x"}, query=[["follow", "1"], ["stdout", "1"]])
-    wire._send(channel, wire.pack(logs), [carol.fileno()])
+    wire._send(channel, wire.pack(LOGS), [carol.fileno()])
     wire._send(channel, wire.pack(MAY["lifecycle"]), [carol.fileno()])
     assert hostile.reply(channel) == CANCELLED
     assert hostile.reply(channel)["keep"] is True
