@@ -66,7 +66,7 @@ class Keeper:
         """Write records; fill the slots of those that are settled at once.
 
         Args:
-            records: each with its slot, and the uid and pid of its sender.
+            records: each with its slot, which those of one message share, and the uid and pid of its sender.
         """
         self._check_room()
         refused = self._alarmed and self.on_full != "continue"
@@ -106,9 +106,9 @@ class Keeper:
         return written
 
     def _not_written(self, slot: Slot, event: str) -> None:
-        """Settle a record for which there is no room, by the policy; count it."""
-        if slot.answer is None:
-            refused = self.on_full == "refuse-all" or (self.on_full == "refuse" and slot.sync)
+        """Settle a record for which there is no room, by the policy; count it. Others may have the same slot."""
+        refused = self.on_full == "refuse-all" or (self.on_full == "refuse" and slot.sync)
+        if slot.answer is None or (refused and not slot.answer.startswith(b'{"error"')):
             slot.answer = encode({"error": self._log.error or NO_ROOM} if refused else {"seq": 0})
         kind = "refused" if slot.answer.startswith(b'{"error"') else event
         self._lost[kind] = self._lost.get(kind, 0) + 1

@@ -33,14 +33,15 @@ from sockproxy.audit.seal import Sealer
 from sockproxy_helpers.notify import Watchdog, notify
 
 LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
-BURST = 64  # records taken from one connection at a time, so that none waits for a busy one
-WAITING = 1024  # records of one connection that are not acknowledged: nothing more is read from it meanwhile
+BURST = 64  # messages taken from one connection at a time, so that none waits for a busy one; records in a message
+WAITING = 1024  # messages of one connection that are not acknowledged: nothing more is read from it meanwhile
 CONNECTIONS = 64  # of one uid; each process needs one
 PAUSE = 0.05  # seconds without descriptors, which epoll would tell again and again
 FRONT = "sockproxy"
 OWN = ("seal", "key", "segment", "gap")
 _PEERCRED = struct.Struct("iII")
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_TRUNC = int(socket.MSG_TRUNC)
 
 
 def _finite(text: str) -> float:
@@ -55,7 +56,7 @@ _DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 class _Client:
     """Hold a connection.
 
-    Invariant: `slots` are those of its records, in their order, that it was not answered. They have at most WAITING
+    Invariant: `slots` are those of its messages, in their order, that it was not answered. They have at most WAITING
     and BURST entries: while there are more, or it does not take its acknowledgements, nothing is read from it.
     """
 
@@ -156,30 +157,30 @@ class Writer:
         self._epoll.register(sock, _IN)
 
     def _receive(self, client: _Client) -> None:
-        """Take records of a connection into the batch."""
+        """Take records of a connection into the batch; those of one message are acknowledged together."""
         for _ in range(BURST):
             try:
-                untrusted_record, _, flags, _ = client.sock.recvmsg(LIMIT)
+                untrusted_message, _, flags, _ = client.sock.recvmsg(LIMIT)
             except BlockingIOError:
                 return
             except OSError:
-                untrusted_record, flags = b"", 0
-            if not untrusted_record:
+                untrusted_message, flags = b"", 0
+            if not untrusted_message:
                 client.ended = True
                 return
             try:
-                if flags & socket.MSG_TRUNC:
+                if flags & _TRUNC:
                     raise ValueError(f"more than {LIMIT} bytes")
-                record = check(untrusted_record, client.reader)
-                if record.get("ev") == "recording":
-                    self._hand_over(client, record)
+                records = check_all(untrusted_message, client.reader)
+                if records[0].get("ev") == "recording":
+                    self._hand_over(client, records[0])
                     return
             except (ValueError, RecursionError) as error:
                 print(f"no record from uid {client.uid} (pid {client.pid}): {error}", file=sys.stderr)
                 client.ended = True
-                record = {"v": 1, "ev": "gap", "why": "a message that is no record"}
-            slot = Slot(record.pop("sync", False) is True)
-            self._batch.append((slot, record, client.uid, client.pid))
+                records = [{"v": 1, "ev": "gap", "why": "a message that is no record"}]
+            slot = Slot(True in [record.pop("sync", False) for record in records])
+            self._batch += [(slot, record, client.uid, client.pid) for record in records]
             if client.ended:
                 return
             client.slots.append(slot)
@@ -224,6 +225,21 @@ class Writer:
     def _forget(self, client: _Client) -> None:
         self._epoll.unregister(client.sock)
         del self._clients[client.sock.fileno()]
+
+
+def check_all(untrusted_message: bytes, reader: bool = False) -> list[dict[str, object]]:
+    """Take the records of a message, a line each.
+
+    Raises:
+        ValueError, RecursionError: as `check`, or there are too many.
+    """
+    lines = untrusted_message.split(b"\n")
+    if len(lines) > BURST:
+        raise ValueError(f"more than {BURST} records")
+    records = [check(line, reader) for line in lines]
+    if len(records) > 1 and any(record.get("ev") == "recording" for record in records):
+        raise ValueError("a recording among records")
+    return records
 
 
 def check(untrusted_record: bytes, reader: bool = False) -> dict[str, object]:

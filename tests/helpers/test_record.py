@@ -24,14 +24,14 @@ class Writer:
         self.seq = 0
 
     async def take(self) -> dict:
-        """Take one record."""
+        """Take one message, whose last record is given."""
         if self.peer is None:
             self.peer = await self.listener.accept()
         self.peer.buffer.clear()
         data = await self.peer.more()
         if not data:
             raise EOFError
-        self.records.append(json.loads(data))
+        self.records += map(json.loads, data.splitlines())
         return self.records[-1]
 
     async def acknowledge(self) -> None:
@@ -350,12 +350,13 @@ def test_reads_are_recorded_together_and_soon(loop, writer, tmp_path):
         for number in range(3):
             await recorder.note({"rid": f"read {number}"})
             recorder.outcome({"rid": f"read {number}", "out": {}}, soon=True)
-        assert len(recorder._queue) == 6  # nothing was waited for, and nothing sent
+        assert len(recorder._later) == 6  # nothing was waited for, and nothing sent
         await recorder.intent({"rid": "change"})
+        assert not recorder._later
         assert not recorder._queue
 
     async def write() -> None:
-        for _ in range(8):
+        for _ in range(3):  # messages
             await writer.take()
             await writer.acknowledge()
 
@@ -395,11 +396,82 @@ def test_many_reads_do_not_wait_for_the_time(loop, writer, tmp_path, monkeypatch
             await recorder.note({"rid": str(number)})
 
     async def write() -> None:
-        for _ in range(1 + module.TOGETHER):
+        for _ in range(2):
             await writer.take()
             await writer.acknowledge()
 
     run(loop, call(), write())
+    assert len(writer.records) == 1 + module.TOGETHER
+    recorder._drop()
+
+
+def test_reads_with_large_records_go_in_messages_that_the_writer_takes(loop, writer, tmp_path):
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+    size = module.LIMIT // 2 - 30
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        for number in range(5):
+            await recorder.note({"n": number, "pad": "x" * size})
+
+    async def write() -> None:
+        for _ in range(4):
+            await writer.take()
+            assert len(writer.peer.buffer) <= module.LIMIT
+            await writer.acknowledge()
+
+    run(loop, call(), write())
+    assert [record.get("n") for record in writer.records] == [None, *range(5)]
+    recorder._drop()
+
+
+def test_an_acknowledgement_does_not_send_what_was_put_off(loop, writer, tmp_path, monkeypatch):
+    """It would make a message of each record, and wake the writer for it."""
+    monkeypatch.setattr(module, "SOON", 0.05)
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        recorder.outcome({"rid": "first", "out": {}})
+        await recorder.note({"rid": "one"})
+        await loop.wait({}, 0.01)  # the outcome is acknowledged meanwhile
+        assert not recorder._sent
+        await recorder.note({"rid": "two"})
+
+    async def write() -> None:
+        for _ in range(3):
+            await writer.take()
+            await writer.acknowledge()
+
+    run(loop, call(), write())
+    assert [record["rid"] for record in writer.records] == ["first", "first", "one", "two"]
+    recorder._drop()
+
+
+def test_what_was_put_off_is_sent_again_when_it_could_not_be_written(loop, writer, tmp_path):
+    recorder = Recorder(loop, str(tmp_path / "audit.sock"))
+
+    async def call() -> None:
+        await recorder.intent({"rid": "first"})
+        for number in range(3):
+            await recorder.note({"n": number})
+        recorder.flush()
+        while recorder._sock:
+            await loop.wait({}, 0.001)
+        recorder.flush()
+
+    async def write() -> None:
+        await writer.take()
+        await writer.acknowledge()
+        await writer.take()
+        await writer.peer.send(b'{"error":"disk full"}')
+        assert await writer.peer.more() == b""
+        writer.leave()
+        await writer.take()
+        await writer.acknowledge()
+
+    run(loop, call(), write())
+    assert [record.get("n") for record in writer.records] == [None, 0, 1, 2, 0, 1, 2]
     recorder._drop()
 
 

@@ -120,7 +120,7 @@ class Stage:
             data = await peer.more()
             if not data:
                 return
-            self.records.append(json.loads(data))
+            self.records += map(json.loads, data.splitlines())
             if acknowledge:
                 await peer.send(b'{"seq":1}')
 

@@ -99,6 +99,16 @@ def no_more_room(folder: Path, more: int = 0) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_message_of_which_one_record_finds_no_room_is_not_acknowledged(keep: Open, tmp_path: Path) -> None:
+    kept = keep(on_full="refuse-all")
+    kept.write({"ev": "x"})
+    slot = Slot(False)
+    with no_more_room(tmp_path, 500):
+        kept.keeper.write([(slot, {"ev": "x"}, 0, 1), (slot, {"ev": "x", "pad": "x" * 1000}, 0, 1)])
+    assert slot.answer is not None
+    assert "error" in json.loads(slot.answer)
+
+
 def test_seals_come_with_number_and_time_and_tell_syslog(
     keep: Open, tmp_path: Path, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,16 @@ def test_what_came_together_is_written_together(server: Server, monkeypatch: pyt
     assert len(written) <= 2  # the second connection may be accepted one turn later
 
 
+def test_records_in_one_message_are_acknowledged_together(server: Server) -> None:
+    with server.connect() as sock:
+        server.start()
+        sock.send(b"\n".join(b'{"ev":"x","n":%d}' % number for number in range(BURST)))
+        assert sock.recv(100) == b'{"seq":1}'
+        sock.send(b'{"ev":"x","n":%d}' % BURST)
+        assert sock.recv(100) == b'{"seq":%d}' % (BURST + 1)
+        assert [line["n"] for line in server.lines()] == list(range(BURST + 1))
+
+
 MALFORMED = [
     b"x",
     b"[]",
@@ -120,6 +130,11 @@ MALFORMED = [
     b'{"ev":"key","key":""}',
     b'{"ev":"gap"}',
     b'{"ev":"recording","rid":"0123456789abcdef"}',  # not where recordings are kept, nor by others than root
+    b'{"ev":"x"}\n{"ev":"recording","rid":"0123456789abcdef"}',
+    b'{"ev":"recording","rid":"0123456789abcdef"}\n{"ev":"x"}',
+    b'{"ev":"x"}\n',
+    b'{"ev":"x"}\n{"ev":"seal"}',
+    b"\n".join([b'{"ev":"x"}'] * (BURST + 1)),
     b'{"ev":NaN}',
     b'{"ev":1e999}',
     b'{"ev":"\xff"}',
