@@ -1,6 +1,7 @@
 """What an administrator gets, on a Debian that was booted with systemd: the package, a take-over, and back.
 
-The tests go in order, on one machine: each begins where the one before it ended.
+The tests go in order, on one machine. What a test needs to have been done before is done by a fixture, so that each can
+be run alone; the last leaves a machine without sockproxy.
 """
 
 from __future__ import annotations
@@ -90,8 +91,30 @@ def states(machine: Booted) -> list[str]:
     return machine.run("systemctl", "is-active", "docker.socket", "docker.service", "sockproxy.service").stdout.split()
 
 
-def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
+@pytest.fixture(scope="module")
+def beside(machine: Booted) -> None:
+    """Install the package, and leave it at that."""
     machine.must("dpkg", "-i", "/root/sockproxy.deb")
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Booted, beside: None) -> None:
+    """Put sockproxy at the daemon's place; the image is the daemon's own."""
+    machine.write("/root/etc-before", etc(machine))
+    machine.must("sockproxy", "install", "--takeover", "--yes")
+    machine.import_busybox(DAEMON)
+
+
+@pytest.fixture(scope="module")
+def boxes(machine: Booted, installed: None) -> None:
+    """Start a container of alice's and one of bob's, which stay."""
+    for user in ("alice", "bob"):
+        made = docker(machine, user, "run", "-d", "--name", f"{user}s", "busybox", "sleep", "1000")
+        assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.usefixtures("beside")
+def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
     assert states(machine) == ["active"] * 3
     assert machine.must("docker", "-H", PLAIN, "run", "--rm", "busybox", "echo", "hello", user="alice") == "hello\n"
     refused = docker(machine, "alice", "-H", PLAIN, "run", "--rm", "--privileged", "busybox")
@@ -104,6 +127,7 @@ def test_the_package_serves_beside_the_daemon(machine: Booted) -> None:
         assert f"ok      {name} " in told, told
 
 
+@pytest.mark.usefixtures("beside")
 def test_a_dry_run_and_no_answer_change_nothing(machine: Booted) -> None:
     before = etc(machine)
     assert "docker.socket.d" in machine.must("sockproxy", "install", "--takeover", "--dry-run")
@@ -111,11 +135,9 @@ def test_a_dry_run_and_no_answer_change_nothing(machine: Booted) -> None:
     assert etc(machine) == before
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_take_over_needs_no_setting_of_anybody(machine: Booted) -> None:
-    machine.write("/root/etc-before", etc(machine))
-    machine.must("sockproxy", "install", "--takeover", "--yes")
     assert states(machine) == ["active"] * 3
-    machine.import_busybox(DAEMON)
     done = docker(machine, "alice", "run", "--rm", "busybox", "echo", "hello")
     assert done.stdout == "hello\n", done.stderr
     assert docker(machine, "root", "ps").returncode == 0
@@ -126,10 +148,8 @@ def test_a_take_over_needs_no_setting_of_anybody(machine: Booted) -> None:
     assert "ok      daemon-socket" in told, told
 
 
+@pytest.mark.usefixtures("boxes")
 def test_two_users_have_each_their_own(machine: Booted) -> None:
-    for user in ("alice", "bob"):
-        made = docker(machine, user, "run", "-d", "--name", f"{user}s", "busybox", "sleep", "1000")
-        assert made.returncode == 0, made.stderr
     assert docker(machine, "alice", "ps", "--format", "{{.Names}}").stdout == "alices\n"
     assert "No such container" in docker(machine, "bob", "rm", "-f", "alices").stderr
     assert set(docker(machine, "root", "ps", "--format", "{{.Names}}").stdout.split()) == {"alices", "bobs"}
@@ -152,6 +172,7 @@ def totals(machine: Booted, user: str) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.usefixtures("boxes")
 def test_totals_are_those_of_a_slice(machine: Booted) -> None:
     """The daemon leaves cgroups to systemd here, as it does by default with version 2 of them."""
     usual = (str(16 << 30), "800000", "16384")
@@ -173,6 +194,7 @@ def test_totals_are_those_of_a_slice(machine: Booted) -> None:
     assert "may not choose the parent cgroup" in refused.stderr
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_bind_is_the_callers_own(machine: Booted) -> None:
     made = docker(
         machine, "alice", "run", "--rm", "-v", "/home/alice/new:/new", "busybox", "sh", "-c", "echo x >/new/file"
@@ -183,6 +205,7 @@ def test_a_bind_is_the_callers_own(machine: Booted) -> None:
     )  # root in the container is alice outside
 
 
+@pytest.mark.usefixtures("boxes")
 def test_reload_takes_a_right_policy_and_leaves_the_old_for_a_wrong_one(machine: Booted) -> None:
     machine.write("/etc/sockproxy/sockproxy.yaml", "version: 1\nbindings: [{user: nobody-here, role: none}]\n")
     assert machine.run("systemctl", "reload", "sockproxy").returncode != 0
@@ -196,6 +219,7 @@ def test_reload_takes_a_right_policy_and_leaves_the_old_for_a_wrong_one(machine:
     eventually(lambda: docker(machine, "alice", "run", "--rm", "busybox", "true").returncode == 0, "the old policy")
 
 
+@pytest.mark.usefixtures("installed")
 def test_each_process_says_that_it_lives(machine: Booted) -> None:
     """Long after it said that it was ready."""
     units = machine.must("sh", "-c", "cd /etc/systemd/system; ls -d sockproxy-*.service | grep -v prepare").split()
@@ -209,6 +233,7 @@ def test_each_process_says_that_it_lives(machine: Booted) -> None:
         eventually(lambda unit=unit: lives(unit), f"{unit} says so", 40)  # type: ignore[misc]
 
 
+@pytest.mark.usefixtures("boxes")
 def test_how_it_does_is_told(machine: Booted) -> None:
     told = machine.must("sockproxy", "status")
     assert ": healthy" in told
@@ -219,6 +244,7 @@ def test_how_it_does_is_told(machine: Booted) -> None:
     machine.must("gpasswd", "-d", "alice", "sockproxy-status")  # what is installed is compared at the end
 
 
+@pytest.mark.usefixtures("boxes")
 def test_what_crashes_or_hangs_comes_back(machine: Booted) -> None:
     units = machine.must("sh", "-c", "cd /etc/systemd/system; ls -d sockproxy-*.service | grep -v prepare").split()
     for unit in units:
@@ -233,6 +259,7 @@ def test_what_crashes_or_hangs_comes_back(machine: Booted) -> None:
     assert "Watchdog timeout" in machine.must("journalctl", "-u", "sockproxy-front", "-n", "40", "-o", "cat")
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     "change",
     [("systemctl", "restart", "sockproxy.service"), ("dpkg", "-i", "/root/sockproxy.deb")],
@@ -255,8 +282,11 @@ def test_no_connection_is_lost(machine: Booted, change: tuple[str, ...]) -> None
     assert states(machine) == ["active"] * 3
 
 
+@pytest.mark.usefixtures("installed")
 def test_seals_in_the_journal_are_anchors(machine: Booted) -> None:
-    """The writer was started several times by now, and has sealed all that was before at each end."""
+    """The writer seals all that was before at each end of it."""
+    for _ in range(2):
+        machine.must("systemctl", "restart", "sockproxy.service")
     told = machine.must("sockproxy", "audit", "verify")
     assert "anchored  nothing" in told
     for form in ("cat", "short", "export"):
@@ -274,6 +304,7 @@ def test_seals_in_the_journal_are_anchors(machine: Booted) -> None:
     assert (cut.returncode, "TRUNCATED" in cut.stdout) == (1, True)
 
 
+@pytest.mark.usefixtures("installed")
 def test_own_lines_are_told_by_a_unit_that_may_do_nothing_else(machine: Booted) -> None:
     docker(machine, "alice", "run", "--rm", "--name", "alices-own", "busybox", "true")
     eventually(lambda: "alices-own" in machine.run("sockproxy", "audit", "mine", user="alice").stdout, "own lines")
@@ -281,6 +312,7 @@ def test_own_lines_are_told_by_a_unit_that_may_do_nothing_else(machine: Booted) 
     assert "Permission denied" in machine.run("sockproxy", "audit", "find", user="alice").stderr
 
 
+@pytest.mark.usefixtures("boxes")
 def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
     machine.must("docker", "rm", "-f", "alices", "bobs")  # sleep does not end by itself
     stays = "trap exit TERM; while true; do echo x >>/work/beats; sleep 1; done"
@@ -312,6 +344,7 @@ def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
     assert "permission denied" in docker(machine, "mallory", "-H", f"unix://{DAEMON}", "ps").stderr
 
 
+@pytest.mark.usefixtures("installed")
 def test_uninstalled_all_is_as_it_was(machine: Booted) -> None:
     machine.must("sockproxy", "uninstall", "--yes")
     assert states(machine)[:2] == ["active", "active"]
