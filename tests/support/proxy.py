@@ -134,7 +134,7 @@ class Proxy:
         for pid in _descendants(self.up.pid):
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue
             for name, word in PROCESSES.items():
                 if word in words:
