@@ -21,8 +21,6 @@ def attributes(name: str, value: dict[str, str], request: Request) -> dict[str, 
         request.context.path = f"{path}.{key if key.isprintable() else show(key)}"
         if rule is None:
             raise request.context.refusal("is not known to this version (allowed: leave it out)")
-        if rule == "never":
-            raise request.context.refusal("is not served (allowed: leave it out)")
         kept = item if rule == "free" else RULES[rule](item, request)
         if kept is not None:
             built[key] = kept

@@ -15,8 +15,6 @@ from sockproxy.buildkit.attributes import RULES
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Field, Message, Schema
 
-DEPTH = 32
-
 
 def judge(schema: Schema, kind: str, message: Message, request: Request) -> None:
     """Judge a message, and change in place what the rules change.
@@ -29,20 +27,19 @@ def judge(schema: Schema, kind: str, message: Message, request: Request) -> None
 
     def inner(kind: str, untrusted_data: bytes, path: str) -> Message:
         found = schema.parse(kind, untrusted_data)
-        _message(schema, kind, found, request, path, 0)
+        _message(schema, kind, found, request, path)
         return found
 
     request.inner = inner
-    _message(schema, kind, message, request, kind.partition(".")[2], 0)
+    _message(schema, kind, message, request, kind.partition(".")[2])
 
 
-def _message(schema: Schema, kind: str, message: Message, request: Request, path: str, depth: int) -> None:
+def _message(schema: Schema, kind: str, message: Message, request: Request, path: str) -> None:
+    """Judge the fields of a message. By the table no kind holds itself, so this ends."""
     request.context.path = path
     unknown = [field.field_number for field in UnknownFieldSet(message)]  # type: ignore[attr-defined]
     if unknown:
         raise request.context.refusal(f"field number {unknown[0]} is not known to this version", at="")
-    if depth > DEPTH:
-        raise request.context.refusal("nested too deeply")
     for field in schema.fields[kind]:
         present = (
             bool(getattr(message, field.name))
@@ -50,10 +47,10 @@ def _message(schema: Schema, kind: str, message: Message, request: Request, path
             else message.HasField(field.name)
         )
         if present or field.always:
-            _field(schema, message, field, request, f"{path}.{field.name}", depth)
+            _field(schema, message, field, request, f"{path}.{field.name}")
 
 
-def _field(schema: Schema, message: Message, field: Field, request: Request, path: str, depth: int) -> None:
+def _field(schema: Schema, message: Message, field: Field, request: Request, path: str) -> None:
     request.context.path, request.message = path, message
     if field.rule == "never":
         raise request.context.refusal("is not served (allowed: leave it out)")
@@ -64,11 +61,11 @@ def _field(schema: Schema, message: Message, field: Field, request: Request, pat
     elif field.message:
         value = getattr(message, field.name)
         if field.shape == "one":
-            _message(schema, field.message, value, request, path, depth + 1)
+            _message(schema, field.message, value, request, path)
         else:
             items = value.items() if field.shape == "map" else enumerate(value)
             for key, item in items:
-                _message(schema, field.message, item, request, f"{path}[{key}]", depth + 1)
+                _message(schema, field.message, item, request, f"{path}[{key}]")
 
 
 def _get(message: Message, field: Field) -> Any:

@@ -10,6 +10,7 @@ from h2.settings import SettingCodes
 
 from sockproxy.buildkit import methods, treatments
 from sockproxy.buildkit.schema import Schema
+from sockproxy_helpers.errors import Malformed
 from tests.buildkit.mediated import facts, mediated
 from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Ended, message
 from tests.support.judging import ADMIN
@@ -65,6 +66,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"FrontendAttrs": {"ulimit": "memlock=-1"}}, "may not set the ulimit"),
     ({"FrontendAttrs": {"ulimit": "nofile=1024,nofile=99999999:99999999"}}, "may not have a ulimit"),
     ({"FrontendAttrs": {"ulimit": "nofile"}}, "NAME=SOFT"),
+    ({"FrontendAttrs": {"shm-size": "1g"}}, "is not a size in bytes"),
     ({"FrontendAttrs": {"shm-size": "99999999999999"}}, "may not use shared memory"),
     ({"FrontendAttrs": {"context": "https://127.0.0.1/x.git"}}, "fetch a build context"),
     ({"FrontendAttrs": {"context": "http://buildkit-session/../x"}}, "fetch a build context"),
@@ -73,6 +75,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"FrontendAttrs": {"input-metadata:y": "e30="}}, "no JSON map"),
     ({"FrontendAttrs": {"cache-imports": '[{"Type":"s3","Attrs":{"bucket":"x"}}]'}}, "speak to any host"),
     ({"FrontendAttrs": {"cache-imports": "[["}}, "no JSON list"),
+    ({"FrontendAttrs": {"cache-imports": '[{"Type":"registry","X":1}]'}}, "unknown field"),
+    ({"FrontendAttrs": {"cache-imports": '[{"Type":"registry","Attrs":{"ref":1}}]'}}, "no strings"),
     ({"FrontendAttrs": {"local-sessionid:context": "x:u1-s"}}, "not the name of a build or session"),
     ({"Session": "x:u1-s"}, "not the name of a build or session"),
     ({"Entitlements": ["network.host"]}, "may not give a build"),
@@ -85,6 +89,10 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"Exporters": [{"Type": "other"}]}, "output type"),
     ({"Exporters": [{"Type": "moby", "Attrs": {"containerimage.config": "{}"}}]}, "is not known"),
     ({"Exporters": [{"Type": "moby", "Attrs": {"name": "a b"}}]}, "not the name of an image"),
+    (
+        {"Exporters": [{"Type": "moby", "Attrs": {"name": ",".join(f"a{n}" * 40 for n in range(999))}}]},
+        "too much to record",
+    ),
     ({"Exporters": [{"Type": "moby", "Attrs": {"registry.insecure": "true"}}]}, "speak to any host"),
     ({"ExporterDeprecated": "moby", "ExporterAttrsDeprecated": {"dangling-name-prefix": "x"}}, "is not known"),
     ({"Cache": {"Imports": [{"Type": "gha", "Attrs": {"url": "http://127.0.0.1"}}]}}, "speak to any host"),
@@ -365,11 +373,46 @@ def test_an_answer_waits_for_the_clients_window() -> None:
         assert client.wait(number).messages == [b"\x0a\x00"]
 
 
+@pytest.mark.parametrize(("status", "code"), [(403, DENIED), (404, 5), (400, INVALID), (503, UNAVAILABLE)])
+def test_what_the_root_helper_says_is_told(status: int, code: int) -> None:
+    def reply(question: dict[str, Any]) -> dict[str, Any]:
+        return {"error": status, "message": "no more of it", "at": "r:7"} if question["ask"] == "solve" else {}
+
+    with mediated(reply=reply) as around:
+        answer = around.client.call(CONTROL + "Solve", solve())
+        assert answer.status == code
+        assert "no more of it" in answer.text
+        assert ("rule r:7" in answer.text) == (status == 403)
+        assert around.daemon.calls == []
+
+
+def test_heads_that_are_none() -> None:
+    method = TABLE[CONTROL + "Info"]
+    good = [(":method", "POST"), ("content-type", "application/grpc"), ("te", "trailers")]
+    methods.request_head(method, good)
+    with pytest.raises(Malformed, match="a header field for the second time"):
+        methods.request_head(method, [*good, ("te", "trailers")])
+
+
+def test_no_message_holds_itself() -> None:
+    """So that judging one ends, however deep it is nested."""
+
+    def within(kind: str, around: tuple[str, ...]) -> None:
+        assert kind not in around, around
+        for field in SCHEMA.fields[kind]:
+            if field.message and field.rule not in ("never", "dropped", "unsent"):
+                within(field.message, (*around, kind))
+
+    for kind in SCHEMA.fields:
+        within(kind, ())
+
+
 def test_what_breaks_the_protocol_ends_the_connection() -> None:
-    for garbage in (b"\x00" * 64, b"\xff" * 64, b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\xff\xff\xff\xff"):
+    overlong = b"\x00\x40\x01\xff" + bytes(5 + 0x4001)
+    for garbage in (bytes(64), overlong, b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\xff\xff\xff\xff"):
         with mediated() as around:
             around.client.sock.sendall(garbage)
-            with pytest.raises((Ended, OSError)):
+            with pytest.raises((Ended, ConnectionError)):
                 around.client.call(CONTROL + "Info")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import loads, pulls, still
+from sockproxy_helpers import loads, names, pulls, still
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.claims import Claim, Taken, Wish
 from sockproxy_helpers.context import Context
@@ -30,10 +30,11 @@ OLD, NEW = ("sha256:" + digit * 64 for digit in "12")
 
 
 class Daemon:
-    """A daemon with names of images."""
+    """A daemon with names of images; `config` is what is known of some, by their ID."""
 
     def __init__(self) -> None:
         self.images: dict[str, str] = {}
+        self.config: dict[str, dict[str, Any]] = {}
 
     def set(self, name: str, identity: str | None) -> None:
         """Have a name name an image, or nothing."""
@@ -45,8 +46,12 @@ class Daemon:
         if target == "/images/json":
             found = [{"Id": item, "RepoTags": [familiar(name)]} for name, item in self.images.items()]
             return 200, json.dumps(found).encode()
-        identity = self.images.get(full(unquote(target.removeprefix("/images/").removesuffix("/json"))))
-        return (200, json.dumps({"Id": identity}).encode()) if identity else (404, b'{"message": "no"}')
+        reference = unquote(target.removeprefix("/images/").removesuffix("/json"))
+        identity = reference if reference in self.images.values() else self.images.get(names.known(reference))
+        if not identity:
+            return 404, json.dumps({"message": f"No such image: {reference}"}).encode()
+        tags = [familiar(name) for name, item in self.images.items() if item == identity]
+        return 200, json.dumps({"Id": identity, "RepoTags": tags, "Config": self.config.get(identity)}).encode()
 
     def close(self) -> None:
         """Be no more."""

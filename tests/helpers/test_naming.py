@@ -121,6 +121,17 @@ def test_pushes(naming: Naming) -> None:
             change(naming, "pushed", name)
 
 
+def test_saves(naming: Naming, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    naming._ctx.operation = "ImageGet"
+    finish(naming.change("saved", variables := {"name": "mine"}, []))
+    assert variables == {"name": "mine"}
+    monkeypatch.setitem(IMAGES[2], "RepoTags", ["theirs:1", "mine:3"])
+    Writer(str(tmp_path)).put("docker.io/library/mine:3", Entry(LEE, THEIRS, ""))
+    naming._ledger.refresh()
+    with pytest.raises(Refused, match="not all tags of that name are yours to save"):
+        finish(naming.change("saved", {"name": "mine"}, []))
+
+
 @pytest.mark.parametrize(("shared", "there"), [("", False), (LOADED, False), (PULLED, True)])
 def test_whose_label_is_on_it(naming: Naming, tmp_path: Path, shared: str, there: bool) -> None:
     """An image of Lee's own making that Lee saves and loads stays Lee's; one that a registry gave is everybody's."""
@@ -173,6 +184,16 @@ def test_totals() -> None:
     none = {**rules, "totals": {**rules["totals"], "networks": 0}}  # type: ignore[dict-item]
     with pytest.raises(Refused, match="may have no networks"):
         finish(counts.networks(Full(), context(none, "NetworkCreate")))  # type: ignore[arg-type]
+
+
+def test_containers() -> None:
+    rules = {**DEVELOPER, "limits": {**DEVELOPER["limits"], "containers": 1}}  # type: ignore[dict-item]
+    one = {"Names": ["/first"], "State": "exited", "Labels": {OWNER: str(KIM)}}
+    with pytest.raises(
+        Refused, match=r"may have 1 containers, and you have 1 \(1 stopped\): first: remove one"
+    ) as told:
+        finish(counts.containers(Full(one), context(rules, "ContainerCreate"), {}, "busybox"))  # type: ignore[arg-type]
+    assert told.value.rule == "limits"
 
 
 def test_ports_of_all_containers() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sockproxy_helpers import model, references
+from sockproxy_helpers.approve import Approval
+from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.fields import Field
 from sockproxy_helpers.ledger import Ledger
+from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.objects import Ambiguous, Objects
 from sockproxy_helpers.references import Reference, Resolution, pin
+from sockproxy_helpers.shares import Shares
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OPERATIONS, context
 
@@ -336,3 +341,12 @@ def test_the_clients_network_id_goes_nowhere(operation: str) -> None:
         body = {"NetworkingConfig": {"EndpointsConfig": {"mine": endpoint}}}
     _, built = model.approve("network", operation, [], body, context(ADMIN, operation))
     assert identity(0xB0) not in json.dumps(built)
+
+
+def test_what_a_configuration_names_and_is_not_there_is_malformed(tmp_path: Path) -> None:
+    """Not 404, which means a missing image: the CLI would pull it and try again."""
+    environment = dict.fromkeys((f"SOCKPROXY_{key}" for key in ("RUNTIME", "STATE", "DOCKER_SOCKET")), str(tmp_path))
+    approval = Approval("lifecycle", Loop(), environment, Shares(Loop(), Cgroups("sockproxy", 0, [])))
+    ctx = context(DEVELOPER, "ContainerCreate")
+    with pytest.raises(Malformed, match="No such container: nothing"):
+        finish(approval._resolve(Asked(), ctx, [], {"HostConfig": {"PidMode": "container:nothing"}}))  # type: ignore[arg-type]

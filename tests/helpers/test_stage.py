@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sockproxy_helpers import kernel, stage
 from sockproxy_helpers.bindledger import Bind
-from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.errors import Malformed, Refused
 from tests.helpers.test_bindledger import FIELDS
 
 EVERYWHERE, BELOW = "its file system does not let", "something that is mounted below it does not let"
@@ -74,3 +75,55 @@ def test_another_fault_is_no_reason_to_leave_the_map_out(set_attributes: dict[st
 def test_a_mapped_clone_has_the_map(set_attributes: dict[str, Any]) -> None:
     clone(writable=False)
     assert set_attributes["set"] == [kernel.IDMAP | kernel.NOSUID | kernel.NODEV | kernel.RDONLY]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a home folder; whoever runs the tests walks in it as who they are."""
+    monkeypatch.setattr(kernel, "walk_as", lambda *_: None)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "file").touch()
+    os.mkfifo(folder / "pipe")
+    (folder / "out").symlink_to("/etc")
+    (folder / "link").symlink_to("file")
+    (folder / "round").symlink_to("round")
+    return folder
+
+
+def source(home: Path, name: str, **fields: Any) -> int:
+    bind = Bind({**FIELDS, "source": f"{home}/{name}", "made": False, **fields})
+    parts = str(home).strip("/").split("/")
+    return stage.source(bind, stage.Owner("root", 1, 1), [(parts, "rw")], [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "why"),
+    [
+        ("none", Malformed, "bind source path does not exist: /.*/home/none"),
+        ("pipe", Refused, "/home/pipe is neither a folder nor a file"),
+        ("out", Refused, r"/home/out leads to /etc \(allowed: /.*/home rw\)"),
+        ("round", Refused, "kim cannot open /.*/home/round: Too many levels of symbolic links"),
+        ("file/x", Refused, "kim cannot open /.*/home/file/x: Not a directory"),
+    ],
+)
+def test_sources_that_are_none(home: Path, name: str, error: type[Exception], why: str) -> None:
+    os.close(source(home, "link"))
+    with pytest.raises(error, match=why):
+        source(home, name)
+
+
+@pytest.mark.parametrize(("may", "writable", "why"), [("", True, "read"), ("r", True, "write to"), ("r", False, "")])
+def test_what_an_owner_may_not_open(
+    home: Path, monkeypatch: pytest.MonkeyPatch, may: str, writable: bool, why: str
+) -> None:
+    def answer(fd: int, wanted: int) -> None:
+        if wanted == os.W_OK or not may:
+            raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(kernel, "may", answer)
+    if why:
+        with pytest.raises(Refused, match=f"root may not {why} /.*/home/file"):
+            source(home, "file", writable=writable)
+    else:
+        os.close(source(home, "file", writable=writable))

@@ -10,7 +10,7 @@ import pytest
 from sockproxy_helpers import staging
 from sockproxy_helpers.bindledger import Bind, BindLedger
 from sockproxy_helpers.context import Context
-from sockproxy_helpers.errors import Refused, Unavailable
+from sockproxy_helpers.errors import Malformed, Refused, Unavailable
 from sockproxy_helpers.loop import Loop
 from tests.helpers.asked import Asked, finish
 from tests.support.belongings import tar
@@ -107,7 +107,12 @@ def test_binds_are_not_for_who_could_undo_them(tmp_path: Path, more: dict[str, o
     assert refusal.value.rule == "plain_binds"
 
 
-@pytest.mark.parametrize("host", [{"Binds": ["/home/kim:/h:rshared"]}, {"Binds": ["/home/kim:/h:z"]}])
+SHARED = {"Type": "bind", "Source": "/home/kim", "Target": "/h", "BindOptions": {"Propagation": "rshared"}}
+
+
+@pytest.mark.parametrize(
+    "host", [{"Binds": ["/home/kim:/h:rshared"]}, {"Binds": ["/home/kim:/h:z"]}, {"Mounts": [SHARED]}]
+)
 def test_binds_are_private(tmp_path: Path, host: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="allowed: private"):
         prepare(tmp_path, host)
@@ -119,4 +124,38 @@ def test_without_the_binds_helper_there_are_none(tmp_path: Path) -> None:
     daemon.image("busybox")
     with pytest.raises(Unavailable, match="binds helper is not there"):
         finish(stager.prepare(daemon, ctx, part, "busybox", ""))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_binds_of_all_containers(tmp_path: Path) -> None:
+    rules = DEVELOPER | {"totals": {**DEVELOPER["totals"], "binds": 2}}  # type: ignore[dict-item]
+    prepare(tmp_path, {"Binds": ["/home/kim:/a", "/home/kim:/b"]}, rules)
+    with pytest.raises(Refused, match="may have 2 binds, and you have 2: remove a container that has some") as refusal:
+        prepare(tmp_path, {"Binds": ["/home/kim:/c"]}, rules)
+    assert refusal.value.rule == "totals"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "rule"),
+    [
+        ({"error": 403, "message": "HostConfig.Binds: no", "rule": "binds"}, Refused, "binds"),
+        ({"error": 403, "message": "no", "rule": "none of ours"}, Refused, "none of ours"),
+        ({"error": 400, "message": "no such folder"}, Malformed, ""),
+        ({"error": 502, "message": "it hangs"}, Unavailable, ""),
+    ],
+)
+def test_what_the_binds_helper_finds_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], error: type[Exception], rule: str
+) -> None:
+    async def ask(*_: object, **__: object) -> dict[str, Any]:
+        return answer
+
+    monkeypatch.setattr(staging, "ask", ask)
+    part: dict[str, Any] = {"HostConfig": {"Binds": ["/home/kim:/h"]}}
+    daemon, ctx, stager = Asked(), context(DEVELOPER, "ContainerCreate"), staging.Stager(Loop(), environment(tmp_path))
+    daemon.image("busybox")
+    with pytest.raises(error, match=answer["message"]) as fault:
+        finish(stager.prepare(daemon, ctx, part, "busybox", ""))  # type: ignore[arg-type]
+    if isinstance(fault.value, Refused):
+        assert (fault.value.rule, bool(fault.value.at)) == (rule, rule in DEVELOPER)
     assert list(tmp_path.iterdir()) == []

@@ -9,10 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from sockproxy_helpers import worker
+from sockproxy_helpers.bindledger import Bind
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.policy import Policy
 from sockproxy_helpers.worker import Reply, Worker
 from tests.helpers.support import run
+from tests.helpers.test_bindledger import FIELDS
 
 KIM, LEE = 1000, 1001
 
@@ -78,3 +81,19 @@ def test_who_has_a_file_system_hang_waits_alone(monkeypatch: pytest.MonkeyPatch)
     assert time.monotonic() - begun > 2 * 0.5  # those above the number waited for the first to end
 
     run(loop, collected(workers, loop))
+
+
+@pytest.mark.parametrize("fields", [{"user": "nobody-at-all"}, {"user": "root", "uid": 1000}])
+def test_a_bind_ends_with_its_owners_account(fields: dict[str, object]) -> None:
+    """Years later the account may be gone, or its uid another person's."""
+    with pytest.raises(Refused, match=r"the account .* that bound /home/kim is gone"):
+        worker.check(Bind({**FIELDS, **fields}), {})
+
+
+def test_a_bind_ends_with_its_role() -> None:
+    class Empty(Policy):
+        def __init__(self) -> None:
+            self._roles = {}
+
+    with pytest.raises(Refused, match="the role developer that could bind /home/kim is gone"):
+        worker.rules_of(Empty(), Bind(FIELDS))

@@ -1,0 +1,119 @@
+"""What the daemon is to build from, and to unpack, judged while the archive passes: each reason to refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sockproxy_helpers import uploads
+from sockproxy_helpers.builds import Build
+from sockproxy_helpers.call import Approved
+from sockproxy_helpers.claims import Claim, Taken
+from sockproxy_helpers.errors import Malformed, Refused
+from sockproxy_helpers.images import NoImage
+from sockproxy_helpers.naming import Naming
+from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.tags import Tags
+from sockproxy_helpers.tar import Scan
+from tests.helpers.asked import KIM, LEE, finish
+from tests.helpers.test_claims import NEW, OLD, Keeper, keeper  # noqa: F401 (a fixture)
+from tests.helpers.test_tar import member, pack
+from tests.support.judging import ADMIN, DEVELOPER, context
+
+
+def scanned(wanted: tuple[str, ...], archive: bytes) -> Scan:
+    found = Scan(wanted)
+    found.feed(archive)
+    return found
+
+
+def judge(keeper: Keeper, text: str, name: str = "Dockerfile", archive: bytes = b"", **query: str) -> str:  # noqa: F811
+    """Judge a build of a Dockerfile; give what the builder will read."""
+    ctx = context(DEVELOPER, "ImageBuild")
+    build = Build(keeper.tags, ctx, Claim(ctx), list(query.items()), "")
+    added = finish(build.judge(scanned(build.wanted, archive or pack(member(name, text.encode())))))
+    return added[512:].rstrip(b"\0").decode()
+
+
+def test_a_dockerfile_is_written_anew(keeper: Keeper) -> None:  # noqa: F811
+    keeper.daemon.set("base", OLD)
+    for name in ("Dockerfile", "dockerfile"):
+        assert judge(keeper, "FROM base\nRUN x\n", name) == f"FROM base\nLABEL {OWNER}={KIM}\nRUN x\n"
+    assert judge(keeper, "FROM base\n", "a/b", dockerfile="./a/b", platform="x").startswith(f"FROM {OLD}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "why"),
+    [
+        ("FROM theirs\n", NoImage, "No such image: theirs"),
+        (f"FROM {NEW}\n", NoImage, f"No such image: {NEW}"),
+        ("FROM base\nCOPY --from=theirs / /\n", NoImage, "No such image: theirs"),
+        ("FROM triggers\n", Refused, r'"docker.io/library/triggers:latest" makes builds copy from "base" \(ONBUILD\)'),
+        ("FROM missing\n", NoImage, "No such image: missing"),
+    ],
+)
+def test_images_that_are_not_for_its_user(
+    keeper: Keeper,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    error: type[Exception],
+    why: str,
+) -> None:
+    keeper.daemon.set("base", OLD)
+    keeper.set(LEE, "theirs", NEW)
+    keeper.daemon.set("triggers", "sha256:" + "7" * 64)
+    keeper.daemon.config["sha256:" + "7" * 64] = {"OnBuild": ["COPY --from=base / /"]}
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(uploads.pulls, "pull", nothing)  # a registry that has nothing
+    monkeypatch.setattr(uploads.pulls, "current", nothing)
+    with pytest.raises(error, match=why):
+        judge(keeper, text)
+
+
+def test_contexts_that_hold_no_dockerfile(keeper: Keeper) -> None:  # noqa: F811
+    with pytest.raises(Malformed, match="Cannot locate specified Dockerfile: Dockerfile"):
+        judge(keeper, "FROM base\n", "other")
+    long = pack(member("x/../" * 40 + "dockerfile", b"FROM base\n"))
+    with pytest.raises(Malformed, match="header of the Dockerfile in the context is too long"):
+        judge(keeper, "", archive=long)
+    with pytest.raises(Refused, match="a context that the daemon fetches can't be checked"):
+        judge(keeper, "", remote="https://example.org/x.git")
+
+
+@pytest.mark.parametrize("kind", [b"3", b"4"])
+def test_devices_are_not_copied(keeper: Keeper, kind: bytes) -> None:  # noqa: F811
+    for rules in (DEVELOPER, ADMIN):
+        approved = prepare(keeper.tags, "PutContainerArchive", rules)
+        if rules is ADMIN:
+            assert approved.judge is None
+        else:
+            assert approved.judge
+            assert approved.judge.member
+            approved.judge.member(b"0", "file")
+            with pytest.raises(Refused, match="may not copy the device disk") as refusal:
+                approved.judge.member(kind, "disk")
+            assert refusal.value.rule == "devices"
+
+
+def test_a_name_that_is_being_set_is_not_kept(keeper: Keeper) -> None:  # noqa: F811
+    """Whoever runs, saves or pushes an image means what the name meant when it was judged."""
+    name = "docker.io/library/app:latest"
+    claim = keeper.claim(LEE, "app")
+    with pytest.raises(Taken, match="the name app:latest is being set right now: try again"):
+        prepare(keeper.tags, "ImageGet", DEVELOPER, [(name, OLD)])
+    finish(keeper.tags.settle(claim))
+
+
+def prepare(
+    tags: Tags, operation: str, rules: dict[str, object], still: list[tuple[str, str]] | None = None
+) -> Approved:
+    ctx = context(rules, operation)
+    naming, approved = Naming(tags.ledger, None, ctx), Approved()  # type: ignore[arg-type]
+    naming.still = still or []
+    call: Any = None  # what it has more is of calls that claim a name
+    finish(uploads.prepare(tags, ctx, call, [], naming, approved))
+    return approved
