@@ -1,4 +1,4 @@
-"""Use a running sockproxy in many ways for a long time, and see at the end that memory and descriptors stayed flat.
+"""Use a running sockproxy in many ways for a long time, and see at the end that memory and descriptors have no trend.
 
 As root, at the top of the checkout: .venv/bin/python -m tests.soak [--minutes 30] [--engine 28]
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
+import statistics
 import sys
 import threading
 import time
@@ -27,8 +29,7 @@ from tests.support.users import User, Users, remove_folder, shared_folder
 
 LASTING = ("front", "audit", "auth", "lifecycle", "network", "filesystem", "binds", "attacher")
 PERIOD = 30.0  # seconds between two lines
-MEMORY, DESCRIPTORS = 1.15, 1.1  # growth that is no leak: of the median at the end over the one after warming up
-SLACK_MEMORY, SLACK_DESCRIPTORS = 2048, 16  # KiB, and a few: for processes that have little
+MEMORY, DESCRIPTORS = 512.0, 4.0  # KiB and descriptors of growth after warming up that are no leak
 TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
 
 
@@ -123,20 +124,27 @@ def sizes(proxy: Proxy) -> dict[str, tuple[int, int]]:
     return found
 
 
-def grown(samples: list[dict[str, tuple[int, int]]]) -> list[str]:
-    """Compare the end with what was after warming up, each by the median of a fifth of the samples."""
-    part = max(1, len(samples) // 5)
-    early, late = samples[part : 2 * part] or samples[:1], samples[-part:]
-    found = []
-    for name in set.intersection(*map(set, samples)):
-        rules = ((0, MEMORY, SLACK_MEMORY, "KiB"), (1, DESCRIPTORS, SLACK_DESCRIPTORS, "descriptors"))
-        for index, factor, slack, unit in rules:
-            before, after = (
-                sorted(sample[name][index] for sample in group)[len(group) // 2] for group in (early, late)
-            )
-            if after > before * factor + slack:
-                found.append(f"{name}: {before} {unit} after warming up, {after} at the end")
-    return found
+def growth(values: list[int]) -> float:
+    """Give how much values have grown from the first to the last, by the median of the slopes of all pairs.
+
+    Theil and Sen's estimate: bursts, which are no trend, do not move it; a leak of so much an hour does, however small
+    beside them.
+    """
+    pairs = itertools.combinations(enumerate(values), 2)
+    slopes = [(later - earlier) / (end - start) for (start, earlier), (end, later) in pairs]
+    return statistics.median(slopes) * (len(values) - 1) if slopes else 0.0
+
+
+def grown(samples: list[dict[str, tuple[int, int]]]) -> tuple[list[str], list[str]]:
+    """Tell how much each process has grown after warming up, and of which that is a leak."""
+    steady = samples[len(samples) // 5 :]
+    told, leaks = [], []
+    for name in sorted(set.intersection(*map(set, samples)) & {*LASTING}):
+        memory, descriptors = (growth([sample[name][index] for sample in steady]) for index in (0, 1))
+        told.append(f"{name}: {memory:+.0f} KiB, {descriptors:+.1f} descriptors after warming up")
+        if memory > MEMORY or descriptors > DESCRIPTORS:
+            leaks.append(f"a leak: {told[-1]}")
+    return told, leaks
 
 
 def main() -> int:
@@ -182,13 +190,14 @@ def soak(one: Soak, seconds: float) -> int:
         one.end.set()
         for thread in threads:
             thread.join()
-    found = grown(samples)
+    told, found = grown(samples)
     if any(one.proxy.processes.get(name) != processes[name] for name in LASTING):
         found.append(f"processes have ended: {processes} became {one.proxy.processes}")
     if "Traceback" in one.proxy.errors():
         found.append(one.proxy.errors()[-2000:])
     found += one.wrong[:20]
     print("done:", ", ".join(f"{count} {name}" for name, count in sorted(one.done.items())))
+    print("\n".join(told))
     print("\n".join(found) or "flat, and all was served")
     return int(bool(found))
 

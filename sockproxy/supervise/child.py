@@ -9,7 +9,6 @@ import pwd
 import signal
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -20,9 +19,10 @@ from sockproxy.supervise.table import Row
 SETPRIV = "/usr/bin/setpriv"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 READY_WITHIN = 20.0  # seconds
-BACKOFF, MOST_BACKOFF = 0.1, 5.0  # seconds before it is started again
-HEALTHY = 10.0  # seconds of life after which the next backoff is the first again
-DEATHS, DEATHS_WITHIN = 10, 60.0  # so many in so many seconds and it is hopeless
+# Seconds before it is started again: at once after a life of HEALTHY seconds, else ever later. It is never given up:
+# what ends a process may be over soon (memory is short), and others are served meanwhile. A second is little to wait,
+# and a fifth of a core at most.
+BACKOFF, MOST_BACKOFF, HEALTHY = 0.1, 1.0, 10.0
 LINE = 4096  # bytes of a line that is passed on
 LAST_WORDS = 1.0  # seconds for what a dead process has written; its own children could hold the pipe open for ever
 _UCRED = struct.Struct("iII")
@@ -58,7 +58,7 @@ class Child:
 
         Args:
             fds: the sockets to pass, by name.
-            fail: called once, with the reason, when there is no hope.
+            fail: called once, with the reason, when it does not start at first: what is wrong then stays wrong.
         """
         self.row, self._fds, self._fail = row, fds, fail
         self.ready, self.finished = trio.Event(), trio.Event()
@@ -66,7 +66,6 @@ class Child:
         self._ending = trio.Event()
         self.serving = False
         self._stale = False  # there is a newer policy than the one that it found when it was started
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
         self._notify_path = f"{runtime_dir}/notify/{row.name}"
         self._notified = self._listen()
 
@@ -83,7 +82,7 @@ class Child:
 
     async def keep(self) -> None:
         """Run the process, again and again."""
-        pause = BACKOFF
+        pause = 0.0
         while not self._ending.is_set():
             why, lived = await self._run()
             if self._ending.is_set():
@@ -91,31 +90,20 @@ class Child:
             if not self.ready.is_set():
                 self._fail(f"{self.row.name} did not start: {why}")
                 break
-            self._deaths.append(trio.current_time())
-            if len(self._deaths) == DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_WITHIN:
-                self._fail(f"{self.row.name} ended {DEATHS} times within {DEATHS_WITHIN:g} s, the last time with {why}")
-                break
-            pause = BACKOFF if lived >= HEALTHY else pause
+            pause = 0.0 if lived >= HEALTHY else min(max(2 * pause, BACKOFF), MOST_BACKOFF)
             say(f"{self.row.name} ended with {why}: starting it again in {pause:g} s")
             with trio.move_on_after(pause):
                 await self._ending.wait()
-            pause = min(2 * pause, MOST_BACKOFF)
         self.finished.set()
 
     async def _run(self) -> tuple[str, float]:
         """Run the process once; tell why it ended, and how many seconds it lived."""
         started = trio.current_time()
         self._stale = False
-        output, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(output, False)
         try:
-            self.pid = self._spawn(theirs)
-        except OSError as error:  # no memory, or too many processes
-            os.close(output)
+            output, pidfd = self._begin()
+        except OSError as error:  # no memory, no descriptors, or too many processes
             return str(error), 0.0
-        finally:
-            os.close(theirs)
-        pidfd = os.pidfd_open(self.pid)
         try:
             self._set_oom_score()
             async with trio.open_nursery() as reading:
@@ -129,6 +117,26 @@ class Child:
         finally:
             self.pid, self.serving = 0, False
             os.close(pidfd)
+
+    def _begin(self) -> tuple[int, int]:
+        """Start the process; give the pipe that it prints to, and its pidfd."""
+        with contextlib.ExitStack() as undo:
+            output, theirs = os.pipe2(os.O_CLOEXEC)
+            undo.callback(os.close, output)
+            os.set_blocking(output, False)
+            try:
+                pid = self._spawn(theirs)
+            finally:
+                os.close(theirs)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                _reap(pid)
+                raise
+            undo.pop_all()
+            self.pid = pid
+            return output, pidfd
 
     def _spawn(self, output: int) -> int:
         """Start the process: its sockets from 3 on, nothing else of ours, no terminal, a clean environment."""

@@ -171,8 +171,7 @@ def _service(row: Row, settings: Settings, rows: tuple[Row, ...]) -> str:
             f"PartOf={MAIN}",
             *_after([PREPARE, *own], "Requires"),
             *_after(before, "Wants"),
-            "StartLimitIntervalSec=60",
-            "StartLimitBurst=20",
+            "StartLimitIntervalSec=0",  # it is never given up, see child.py
         ),
         (
             "Type=notify",

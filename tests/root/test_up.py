@@ -202,7 +202,7 @@ def test_a_process_that_is_killed_comes_back(up: Running, settings: Settings, na
     before = by_name(up, settings)[name]
     with ends([before]):
         os.kill(before, signal.SIGKILL)
-    up.wait_for(f"{name} ended with SIGKILL: starting it again in 0.1 s")
+    up.wait_for(f"{name} ended with SIGKILL: starting it again")
     assert ask(settings, "GET", target)[0] == 200  # whoever comes in between waits: the listening sockets stay open
     eventually(lambda: set(by_name(up, settings)) == set(NAMES), "all processes")
     pids = by_name(up, settings)

@@ -90,18 +90,24 @@ def test_only_the_process_itself_can_say_that_it_is_ready(up: Up, does: str) -> 
     assert "sockproxy: second was not ready within 1 s" in running.said
 
 
-def test_a_process_that_dies_again_and_again_ends_all(up: Up, folder: Path) -> None:
-    running = up(last="dies", constants={"MOST_BACKOFF": 0.1})
-    assert running.end() == 1
-    assert running.said.count("sockproxy: last: start") == 10
-    (line,) = (line for line in running.said if "giving up" in line)
-    assert "last ended 10 times within 60 s, the last time with exit code 3" in line
-    assert sockets(folder) == []
+def test_a_process_that_dies_again_and_again_is_started_again_and_again(up: Up) -> None:
+    running = up(last="dies", constants={"MOST_BACKOFF": 0.05})
+    assert running.ready()
+    for _ in range(12):
+        running.wait_for("last ended with exit code 3: starting it again in 0.05 s")
+    assert running.end(signal.SIGTERM) == 0
+
+
+def test_a_process_that_has_lived_is_started_again_at_once(up: Up) -> None:
+    running = up(last="dies", constants={"HEALTHY": 0})
+    for _ in range(3):
+        running.wait_for("last ended with exit code 3: starting it again in 0 s")
+    assert running.end(signal.SIGTERM) == 0
 
 
 def test_backoff_doubles(up: Up) -> None:
     running = up(last="dies")
-    for pause in ("0.1", "0.2", "0.4", "0.8"):
+    for pause in ("0.1", "0.2", "0.4", "0.8", "1", "1"):
         running.wait_for(f"last ended with exit code 3: starting it again in {pause} s")
     assert running.end(signal.SIGTERM) == 0
 
