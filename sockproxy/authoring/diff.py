@@ -7,7 +7,7 @@ import sys
 
 from sockproxy.authoring import replay
 from sockproxy.authoring.replay import Kind
-from sockproxy.review.again import HIDDEN
+from sockproxy.review.again import HIDDEN, NAMED
 from sockproxy.review.text import plain
 
 
@@ -42,4 +42,6 @@ def main(options: argparse.Namespace) -> int:
     for kind, what in untold:
         print(f"cannot be told: {plain(kind.call.operation)}: {plain(what)} [{plain(kind.call.rid)}]")
     print(f"note: {HIDDEN}", file=sys.stderr)
+    if any(kind.who.container for kind in found):
+        print(f"note: {NAMED}", file=sys.stderr)
     return 1 if changed else 0

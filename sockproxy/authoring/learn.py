@@ -22,6 +22,7 @@ from sockproxy.policy.schema import RULES
 from sockproxy.policy.values import ALL, Value
 from sockproxy.review.text import plain
 from sockproxy_helpers import shape
+from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
 
@@ -91,7 +92,7 @@ def learn(done: list[Kind], role: str) -> str:
 
 
 def _operation(kind: Kind) -> str:
-    finding = kind.judge(_policy([], {name: rule.default for name, rule in RULES.items()}, kind.who.user)).finding
+    finding = kind.judge(_policy([], {name: rule.default for name, rule in RULES.items()}, kind.who)).finding
     return finding.match.operation.name if finding and finding.match else ""
 
 
@@ -100,16 +101,23 @@ def _anothers(kind: Kind) -> bool:
     return any(item.get("owner") not in (None, kind.who.uid) for item in kind.call.objects)
 
 
-def _policy(operations: Iterable[str], rules: Rules, user: str) -> Policy:
+def _policy(operations: Iterable[str], rules: Rules, who: Caller) -> Policy:
     names = dict.fromkeys([*EVERYBODYS, *operations], "learned:1")
     placed = {name: (value, "learned:1") for name, value in rules.items()}
+    binding = (1, "learned", "learned:1")
     compiled = {
         **_built_in(),
-        "users": {user or "-": (1, "learned", "learned:1")},
+        "users": {who.user: binding} if who.user else {},
+        "containers": [(binding, {"name": name}) for name in _bound_by_name(who)],
         "groups": {},
         "roles": {"learned": {"at": "learned:1", "operations": names, "rules": placed}},
     }
     return Policy(dump(cast(Compiled, compiled)))
+
+
+def _bound_by_name(who: Caller) -> list[str]:
+    """Name the container that a caller is known by, who is no user's."""
+    return [who.container.name] if who.container and not who.user else []
 
 
 @functools.cache
@@ -134,7 +142,7 @@ def _widen(rules: Rules, operations: list[str], kind: Kind) -> None:
 
 
 def _refusal(rules: Rules, operations: list[str], kind: Kind) -> object:
-    result = kind.judge(_policy(operations, rules, kind.who.user))
+    result = kind.judge(_policy(operations, rules, kind.who))
     return result.finding.refusal if result.finding and result.refused else None
 
 
@@ -209,6 +217,7 @@ def _numbers(said: list[object]) -> set[int]:
 def _text(role: str, operations: list[str], rules: Rules, untold: dict[str, str], done: list[Kind]) -> str:
     first, last = min(kind.call.time for kind in done), max(kind.call.time for kind in done)
     users = sorted({kind.who.user for kind in done if kind.who.user} - {"root"})
+    containers = sorted({name for kind in done for name in _bound_by_name(kind.who)})
     lines = [
         f"# Learned from {replay.times(done)}, {first[:10]} to {last[:10]}. Read it before it is used: what was done",
         "# once is allowed for ever, and what was not done yet is refused. `sockproxy check` tells what it means.",
@@ -216,6 +225,7 @@ def _text(role: str, operations: list[str], rules: Rules, untold: dict[str, str]
         "bindings:",
         "  - {user: root, role: admin}",
         *(f"  - {{user: {json.dumps(user)}, role: {role}}}" for user in users),
+        *(f"  - {{container: {{name: {json.dumps(name)}}}, role: {role}}}" for name in containers),
         "roles:",
         f"  {role}:",
         f"    allow: [{', '.join(operations)}]",
@@ -224,8 +234,10 @@ def _text(role: str, operations: list[str], rules: Rules, untold: dict[str, str]
         if value != RULES[name].default:
             why = f"   # as developer: {untold[name]}" if name in untold else ""
             lines.append(f"    {name}: {json.dumps(value)}{why}")
+    if containers:
+        lines.append("# Containers are bound by name: the record has neither their labels nor their images.")
     lines.append("# Not on record, and at the strictest: share, default_bridge, frontends, and all kinds of binds.")
-    results = [(kind, kind.judge(_policy(operations, rules, kind.who.user)).untold) for kind in done]
+    results = [(kind, kind.judge(_policy(operations, rules, kind.who)).untold) for kind in done]
     lines += [
         f"# Cannot be told: {plain(kind.call.operation)}: {plain(what)} [{plain(kind.call.rid)}]"
         for kind, what in results

@@ -19,6 +19,7 @@ from sockproxy_helpers.caller import Caller, Container
 from sockproxy_helpers.policy import Policy
 
 HIDDEN = "secret values were not kept, so hashes stand for them; names and owners of objects are not looked up"
+NAMED = "of the container that a caller ran in the record has the name: bindings by label or image are passed over"
 _HASH = re.compile(r"(?:[^=]*=)?#[0-9a-f]{12}")
 _STEP = re.compile(r"[^.\[\]]+")
 _CUT = re.compile(r"… [0-9]+ more")

@@ -73,6 +73,31 @@ def test_diff_tells_what_cannot_be_told(recording: Recording, run: Any) -> None:
     assert out.splitlines()[1].startswith("cannot be told: VolumeCreate: DriverOpts was not kept [")
 
 
+IN_CONTAINER = {
+    "uid": 65534,
+    "user": "",
+    "groups": [],
+    "via": "container",
+    "container": {"id": "0d" * 32, "name": "proxy"},
+}
+
+
+def test_a_container_that_is_nobodys_is_known_by_its_name(recording: Recording, run: Any) -> None:
+    recording.call("ContainerList", who=IN_CONTAINER)
+    code, out, err = run("learn")
+    assert (code, err) == (0, "")
+    assert '  - {container: {name: "proxy"}, role: learned}' in out
+    assert "the record has neither their labels nor their images" in out
+    old = recording.folder / "old.yaml"
+    old.write_text("version: 1\nbindings: [{container: {name: proxy}, role: viewer}]\n")
+    for selector, verdict in (("name: proxy", 0), ("image: proxy", 1)):
+        new = recording.folder / "new.yaml"
+        new.write_text(out.replace('name: "proxy"', selector))
+        code, out_of_diff, err = run("diff", str(old), str(new))
+        assert code == verdict, out_of_diff
+        assert "bindings by label or image are passed over" in err
+
+
 def learned(run: Any, *options: str) -> tuple[str, dict[str, Any]]:
     code, out, err = run("learn", *options)
     assert (code, "no role allows" in err) == (0, False), err
