@@ -60,7 +60,7 @@ def confinement(machine: Machine) -> Iterator[Finding]:
 def serving(machine: Machine) -> Iterator[Finding]:
     """See that sockproxy serves."""
     path = machine.settings.listen
-    start = "start it: systemctl start sockproxy.target, or `sockproxy up`"
+    start = "start it: systemctl start sockproxy, or `sockproxy up`"
     if not is_socket(machine.status(path)):
         yield Finding(f"there is no socket {path}", start)
         return

@@ -147,7 +147,10 @@ class Machine:
         try:
             links = [os.readlink(self.path(f"{folder}/{fd}")) for fd in os.listdir(self.path(folder))]
         except PermissionError:
-            raise Unknown("which sockets the daemon has open is for root to see") from None
+            raise Unknown(
+                "which sockets the daemon has open is for root to see: use sudo, or in sockproxy's own container "
+                "`docker exec --privileged sockproxy sockproxy doctor`"
+            ) from None
         except OSError:
             return set()
         return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}

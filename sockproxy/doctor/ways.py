@@ -96,7 +96,11 @@ def containers(machine: Machine) -> Iterator[Finding]:
         listed = machine.ask(path, "/containers/json")
     except (OSError, ValueError) as error:
         raise Unknown(f"the daemon does not tell its containers: {error}") from None
+    around_us = machine.read("/proc/self/cgroup")
     for container in listed:
+        if str(container.get("Id")) in around_us:
+            yield Finding("but this one, which is sockproxy's own")
+            continue
         for mount in container.get("Mounts") or ():
             source = str(mount.get("Source", ""))
             if any(place == source or place.startswith(source.rstrip("/") + "/") for place in places if source):

@@ -332,6 +332,16 @@ def test_where_pam_is_left_out_that_is_said(machine: Small) -> None:
     assert "leaves PAM out" in run("pam", machine).facts[0]
 
 
+def test_the_container_that_sockproxy_runs_in_has_the_socket_by_right(machine: Small) -> None:
+    own, other = "0d" * 32, "1e" * 32
+    machine.write("/proc/self/cgroup", f"0::/system.slice/docker-{own}.scope\n")
+    listed = [{"Id": one, "Names": [f"/{one[:2]}"], "Mounts": [{"Source": "/run"}]} for one in (own, other)]
+    machine.answers["/containers/json"] = listed
+    result = run("containers", machine)
+    assert [finding.text[:18] for finding in result.findings] == ["the container '1e'"]
+    assert result.facts == ["but this one, which is sockproxy's own"]
+
+
 @pytest.mark.parametrize("name", ["tcp", "other-sockets", "containers"])
 def test_what_only_root_can_see_is_unknown_not_fine(name: str, machine: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.dockerd()
