@@ -49,7 +49,7 @@ class Mediated:
         self._who, self._decision, self._policy, self._record = who, decision, policy, record
         self._context = Context(decision.rules, who, "ImageBuild", decision.role)  # which it is a way to
         self._ledger, self._tags, self._shares = ledger, tags, shares
-        self._open: dict[str, Claim | None] = {}  # the names that each build may set
+        self._open: dict[str, Claim | None] = {}  # what is under way, with the names that it may set
 
     async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
         """Hand both sockets over, and answer until the mediator is done.
@@ -130,8 +130,8 @@ class Mediated:
             if ask == "solve":
                 return await self._solve(question, daemon)
             if ask == "frontend":
-                await self._intend("BuildKitFrontend", plain(question.get("build")), [])
-            elif ask == "outcome":
+                return {"rid": await self._intend("BuildKitFrontend", plain(question.get("build")), [])}
+            if ask == "outcome":
                 out: dict[str, object] = {
                     "grpc_status": text(question.get("status")),
                     "image": text(question.get("image")),
@@ -177,8 +177,7 @@ class Mediated:
                 "build": {"in": self._record["rid"], "tags": tags, "asked": build},
             }
         )
-        if operation == "BuildKitSolve":
-            self._open[rid] = claim
+        self._open[rid] = claim
         return rid
 
     def _end(self, rid: str, out: dict[str, object], delay: float = 0) -> None:

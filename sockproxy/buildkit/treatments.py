@@ -43,12 +43,27 @@ class Treatment:
         """Tell how it ended, by gRPC's status."""
 
 
-class Solve(Treatment):
-    """Record a build before the daemon is asked, and what came of it."""
+class Recorded(Treatment):
+    """Record a call before the daemon is asked, and what came of it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._recorded, self._image = "", ""
+
+    async def _record(self, question: dict[str, object]) -> dict[str, object]:
+        """Have the intent approved and recorded."""
+        reply = await self._helper.ask(question)
+        self._recorded = str(reply.get("rid", ""))
+        return reply
+
+    async def after(self, status: str) -> None:
+        """Record the outcome."""
+        if self._recorded:
+            await self._helper.ask({"ask": "outcome", "rid": self._recorded, "status": status, "image": self._image})
+
+
+class Solve(Recorded):
+    """Record a build, and the image that comes of it."""
 
     async def before(self, message: Message) -> None:
         """Have names approved and the intent recorded."""
@@ -65,8 +80,7 @@ class Solve(Treatment):
             raise request.context.refusal("would make an image that is nobody's (allowed: an output to a file)")
         noted = _noted(message.FrontendAttrs, request.origins)
         noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
-        reply = await self._helper.ask({"ask": "solve", "tags": request.tags, "build": noted})
-        self._recorded = str(reply.get("rid", ""))
+        reply = await self._record({"ask": "solve", "tags": request.tags, "build": noted})
         foreign = reply.get("foreign")
         policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
 
@@ -81,20 +95,15 @@ class Solve(Treatment):
         self._image = found.get("containerimage.config.digest", "") or found.get("containerimage.digest", "")
         return message
 
-    async def after(self, status: str) -> None:
-        """Record the outcome."""
-        if self._recorded:
-            await self._helper.ask({"ask": "outcome", "rid": self._recorded, "status": status, "image": self._image})
 
-
-class Frontend(Treatment):
+class Frontend(Recorded):
     """Record what a frontend is asked for, and remember what it says of its result."""
 
     async def before(self, message: Message) -> None:
         """Have the intent recorded."""
         if not self.request.context.flag("cache_imports"):
             message.ClearField("CacheImports")
-        await self._helper.ask({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
+        await self._record({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""

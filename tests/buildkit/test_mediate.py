@@ -51,6 +51,14 @@ def test_a_solve_is_made_anew() -> None:
         assert asked[1] == {"ask": "outcome", "rid": "11" * 8, "status": "0", "image": "sha256:1"}
 
 
+def test_a_frontends_call_has_an_outcome_of_its_own() -> None:
+    with mediated({BRIDGE + "Solve": [b""]}) as around:
+        around.client.call(BRIDGE + "Solve", message("gateway.SolveRequest", Frontend="dockerfile.v0"))
+        asked = around.helper.asked
+        assert [one["ask"] for one in asked] == ["frontend", "outcome"]
+        assert asked[1] == {"ask": "outcome", "rid": "11" * 8, "status": "0", "image": ""}
+
+
 REFUSED: list[tuple[dict[str, object], str]] = [
     ({"Frontend": "gateway.v0"}, "may not use the frontend"),
     ({"FrontendAttrs": {"source": "image"}}, "FrontendAttrs.source: is not known"),

@@ -76,6 +76,9 @@ def test_what_is_recorded(proxy: Proxy, users: Users) -> None:
     assert outcome["out"]["grpc_status"] == "0"  # type: ignore[index]
     image = proxy.docker(users.alice, "inspect", "-f", "{{.Id}}", "kit:1").stdout.strip()
     assert outcome["out"]["image"] == image  # type: ignore[index]
+    steps = {one["rid"] for one in records if one["ev"] == "intent" and "build" in one}
+    assert steps > {intents[0]["rid"]}  # what the frontend was asked for has an outcome, too
+    assert steps <= {one["rid"] for one in records if one["ev"] == "outcome"}
     assert "hidden" not in (proxy.log / "audit.jsonl").read_text()
 
 
