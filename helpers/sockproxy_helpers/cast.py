@@ -10,10 +10,31 @@ import codecs
 import json
 from collections.abc import Iterator
 
+from .errors import Refused
+
 HEAD = 8  # bytes: stream, three zeros, size (Engine API, ContainerAttach, "Stream format")
 STREAMS = 4  # stdin, stdout, stderr, errors of the daemon's
 WIDTH, HEIGHT = 80, 24  # until the client says something else
 REST = "sockproxy: what follows is not recorded, as the role's `sessions` has it"
+
+_RECORDED = ("ExecStart", "ContainerAttach")
+_UNFRAMED = "ContainerAttachWebsocket"
+
+
+def limit(rules: dict[str, tuple[object, str]], operation: str) -> int:
+    """Tell how many bytes of a call's output the role has recorded; 0 for a call that is not.
+
+    Raises:
+        Refused: it can't be recorded in that form.
+    """
+    rule, at = rules.get("sessions", ({}, ""))
+    most = rule.get("output") if isinstance(rule, dict) else 0
+    if not isinstance(most, int) or not most or operation not in (*_RECORDED, _UNFRAMED):
+        return 0
+    if operation == _UNFRAMED:
+        why = "a WebSocket, which can't be recorded as your role has it (allowed: attach without one)"
+        raise Refused("", why, "sessions", at)
+    return most
 
 
 class Cast:

@@ -10,9 +10,9 @@ import json
 import socket
 import time
 
+from . import cast
 from .call import Call
-from .cast import Cast
-from .errors import Refused, Unavailable
+from .errors import Unavailable
 from .loop import IN, Loop
 from .objects import Object
 from .policy import Decision, Policy
@@ -20,8 +20,6 @@ from .record import TIMEOUT
 from .recording import UNRECORDED, Recording
 
 MOST = 64  # of one user at a time: the writer has room for so many, and it is everybody's
-_RECORDED = ("ExecStart", "ContainerAttach")
-_UNFRAMED = "ContainerAttachWebsocket"
 _RESIZES = ("ExecResize", "ContainerResize")
 _LARGEST = 10_000  # columns or lines
 
@@ -47,16 +45,12 @@ class Sessions:
             Refused: it can't be recorded in that form.
             Unavailable: the writer does not take it.
         """
-        rule, at = decision.rules.get("sessions", ({}, ""))
-        limit = rule.get("output") if isinstance(rule, dict) else 0
         operation = call.operation.name
         if operation in _RESIZES:
             self._resize(objects, dict(call.query))
-        if not isinstance(limit, int) or not limit or operation not in (*_RECORDED, _UNFRAMED):
+        limit = cast.limit(decision.rules, operation)
+        if not limit:
             return None
-        if operation == _UNFRAMED:
-            why = "a WebSocket, which can't be recorded as your role has it (allowed: attach without one)"
-            raise Refused("", why, "sessions", at)
         start = json.loads(body or b"{}")
         if start.get("Detach"):
             return None
@@ -67,7 +61,7 @@ class Sessions:
         sock = await self._connect(call.request_id)
         if not sock and required:
             raise Unavailable(UNRECORDED, 503)
-        recording = Recording(sock, Cast(tty, limit, int(time.time())), required)
+        recording = Recording(sock, cast.Cast(tty, limit, int(time.time())), required)
         self._live[recording] = uid, [item.id for item in objects]
         return recording
 

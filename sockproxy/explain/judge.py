@@ -14,7 +14,7 @@ from sockproxy.api import payload, route
 from sockproxy.errors import CallError, Denied
 from sockproxy.http import body as http_body
 from sockproxy.http import head as http_head
-from sockproxy_helpers import cut, model, operations, references, strict, warn
+from sockproxy_helpers import cast, cut, model, operations, references, strict, warn
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.fields import Field
@@ -150,6 +150,7 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     found.would += map(str, warn.settle(context, lambda: _approve(row, query, given, context)))
     found.rows.clear()
     query, body = _approve(row, query, given, context)
+    cast.limit(decision.rules, name)
     found.cut = cut.applies(found.who, decision, name)
     found.request = Request(row.method, row.target(match.version, match.variables, query), body)
 

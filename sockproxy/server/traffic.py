@@ -1,8 +1,9 @@
 """Share the front among callers: how many connections, requests a second and bytes of memory one may take.
 
-The rule `traffic` of a person's role says how many; whom the kernel does not tell, and who has no role, share one
-account, since a person may connect with any number of uids (user namespaces). A container's owner is not known here:
-each has an account of its own. Streams are counted by the helpers, which know the owner.
+The rule `traffic` of a person's role says how many; who has no role has a little, perhaps to log in with a password.
+Whom the kernel does not tell, and uids that nobody's account has, share one account: a person may connect with any
+number of those (user namespaces). A container's owner is not known here: each has an account of its own. Streams are
+counted by the helpers, which know the owner.
 """
 
 from __future__ import annotations
@@ -129,8 +130,10 @@ class Traffic:
             # Only root can put a process of root's there; another's may be in a cgroup that is only called so.
             key = process.containers[0] if process.uid == 0 else f"uid {process.uid} in containers"
             words, bounds, at = "the processes of a container", CONTAINER, ""
+        elif who.user:
+            key, words, bounds, at = who.uid, f"user {who.user}, who has no role,", LEAST_TRAFFIC, ""
         else:
-            key, words, bounds, at = None, "all who have no role together", LEAST_TRAFFIC, ""
+            key, words, bounds, at = None, "all who are not known together", LEAST_TRAFFIC, ""
         account = self._accounts.get(key)
         if account is None:
             if len(self._accounts) >= ACCOUNTS:

@@ -15,7 +15,7 @@ from sockproxy import cli, paths
 from sockproxy.explain.show import ACCESS
 from sockproxy.http.body import MAX_BODY
 from sockproxy_helpers import references
-from tests.support.explaining import Explain
+from tests.support.explaining import POLICY, Explain
 
 CREATE = "/v1.45/containers/create"
 
@@ -76,6 +76,16 @@ def test_unchecked_body_without_the_rule(explain: Explain) -> None:
     found = explain.json("POST", "/swarm/init", {"AnyThing": 1}, policy=policy)
     assert found["verdict"].endswith("sockproxy does not check what is in it: rule p.yaml:2")
     assert found["unmodelled"] == {"value": False, "at": "p.yaml:2"}
+
+
+def test_what_can_not_be_recorded(explain: Explain) -> None:
+    policy = POLICY.replace("ROLE", "r") + "roles: {r: {extends: developer, sessions: {output: 1m}}}\n"
+    found = explain.json("GET", "/containers/x/attach/ws?stream=1", policy=policy)
+    assert found["verdict"].startswith("refused: a WebSocket, which can't be recorded as your role has it")
+    assert found["verdict"].endswith(": rule p.yaml:4")
+    assert found["request"] is None
+    assert explain("POST", "/containers/x/attach?stream=1", policy=policy)[0] == 0
+    assert explain("GET", "/containers/x/attach/ws?stream=1")[0] == 0
 
 
 def test_no_binding(explain: Explain) -> None:

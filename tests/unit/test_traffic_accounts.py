@@ -90,8 +90,11 @@ def test_who_shares_an_account() -> None:
 
     mine = of(process(os.getuid()))
     assert of(process(os.getuid())) is mine
-    # Any number of uids may be one person's (subordinate ones), so who has no role has not an account each.
+    # Any number of uids may be one person's (subordinate ones), so what is nobody's account has not one each.
     assert of(process(100_001)) is of(process(100_002)) is of(process(0, trouble=peer.FOREIGN)) is not mine
+    daemon, games = (pwd.getpwnam(name).pw_uid for name in ("daemon", "games"))
+    assert of(process(daemon)) is of(process(daemon))  # no role, yet not in the way of others who log in
+    assert len({of(process(uid)) for uid in (daemon, games, 100_001)}) == 3
     one, other = of(process(0, "a" * 64)), of(process(0, "b" * 64))
     assert one is not other
     # A cgroup that is called like a container's can be made by a user with a part of the tree, but not as root.
