@@ -86,6 +86,14 @@ class Call:
             raise ValueError("a chunked upload in HTTP/1.0")
         self.operation.target(self.version, self.variables, self.query)
 
+    def again(self, request_id: str) -> Call:
+        """Give the same call with another id; they share all else, which is not to be changed."""
+        twin = Call.__new__(Call)
+        for name in Call.__slots__:
+            setattr(twin, name, getattr(self, name))
+        twin.request_id = request_id
+        return twin
+
     def fields(self, rewritten: bool = False) -> list[tuple[str, str]]:
         """Form the header fields for the daemon; framing is added where the body is known.
 

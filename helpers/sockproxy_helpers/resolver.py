@@ -8,13 +8,12 @@ import socket
 import sys
 import time
 
-from . import wire, worker
+from . import policyfile, wire, worker
 from .bindledger import Bind, BindLedger
 from .caller import PEERCRED
 from .errors import Malformed, Refused, Unavailable
 from .loop import IN, Loop
 from .plugin import Connection, Message
-from .policy import Policy
 from .worker import Reply, Worker
 
 YOUNG = 30.0  # seconds in which the daemon starts a container with what was attached for it
@@ -45,11 +44,7 @@ class Resolver:
 
     def reload(self) -> None:
         """Load the compiled policy, which only root may have written."""
-        with open(self._policy_path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid != 0 or status.st_mode & 0o022:
-                raise Refused("", "the compiled policy is not root's alone")
-            self._policy = Policy(file.read())
+        self._policy = policyfile.load(self._policy_path)
 
     async def serve_daemon(self, sock: socket.socket) -> None:
         """Serve a connection of the daemon's."""

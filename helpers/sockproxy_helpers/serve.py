@@ -15,20 +15,19 @@ import socket
 import sys
 import time
 
-from . import approve, cut, operations, peer, uploads, wire
+from . import approve, cut, operations, peer, policyfile, repeats, uploads, wire
 from .buildkit import Mediated
 from .call import Approved, Call, adopt
 from .caller import Caller
 from .cgroupfs import Cgroups
 from .daemon import Daemon
-from .errors import Refused, Unavailable
+from .errors import Unavailable
 from .exchange import Exchange
 from .faults import FAULTS, Fault, fault
 from .identity import Identity
 from .loop import IN, Loop
-from .policy import Policy
 from .record import Recorder
-from .redact import Redaction
+from .repeats import Asked, Repeat
 from .revoke import Streams
 from .sessions import Sessions
 from .shares import Shares
@@ -55,7 +54,6 @@ class Helper:
         """
         self.scope, self.loop = scope, loop
         self._environment = environment
-        self._docker_socket = environment["SOCKPROXY_DOCKER_SOCKET"]
         self._identity, self._streams = Identity(loop, environment), Streams(loop)
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self._sessions = Sessions(loop, environment["SOCKPROXY_RUNTIME"])
@@ -70,12 +68,8 @@ class Helper:
 
     def reload(self) -> None:
         """Load the compiled policy; only root may have written it."""
-        fd = os.open(self._environment["SOCKPROXY_POLICY"], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if status.st_uid != 0 or status.st_mode & 0o022:
-                raise Refused("", "the compiled policy is not root's alone")
-            self.policy = Policy(file.read())
+        self.policy = policyfile.load(self._environment["SOCKPROXY_POLICY"])
+        self._repeats: repeats.Repeats = {}
         self._identity.accounts.forget()
         self._streams.wake()
 
@@ -98,7 +92,7 @@ class Helper:
 
     async def _serve(self, channel: socket.socket) -> None:
         """Serve one channel until it ends; who breaks the framing, or is not ours, is cut off and recorded."""
-        daemon = Daemon(self.loop, self._docker_socket)
+        daemon = Daemon(self.loop, self._environment["SOCKPROXY_DOCKER_SOCKET"])
         uid = peer.PEERCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, peer.PEERCRED.size))[1]
         held: list[Approved] = []
         try:
@@ -125,15 +119,15 @@ class Helper:
             return False
         client = adopt(fds)
         try:
-            header, payload = wire.unpack(message)
-            who = await self._identity.find(client, header.get("assertion", ""), daemon, self.policy)
+            asked = Asked(message, self._repeats)
+            who = await self._identity.find(client, asked.header.get("assertion", ""), daemon, self.policy)
             if uid == self._front_uid:
-                call = Call(header, payload, self.operations)
-                del message, header, payload  # of no use any more; a stream may last for days
+                call = asked.call(who, self._repeats, self.operations)
+                del message  # of no use any more; a stream may last for days
                 async with self._approval.turns.of(who.uid, call.operation.name):
-                    reply, rest = await self._call(channel, client, daemon, call, who)
+                    reply, rest = await self._call(channel, client, daemon, call, who, asked)
             elif uid == 0:
-                reply, rest = await self._approval.part(header, who, self.policy, daemon, held), b""
+                reply, rest = await self._approval.part(asked.header, who, self.policy, daemon, held), b""
             else:
                 raise wire.WireError("neither the front nor a sibling")
             wire.send(channel, wire.pack(reply, rest), [])
@@ -143,15 +137,21 @@ class Helper:
         return True
 
     async def _call(
-        self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller
+        self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller, asked: Asked
     ) -> tuple[dict[str, object], bytes]:
         """Take a call of the front's: decide, record, exchange, record."""
-        decision = self.policy.decide(who, call.operation.name)
-        redaction = Redaction(self._salt, self.policy.audit["commands"])
-        statement = Statement(self.recorder, redaction, self.scope, self.policy, call, who, decision)
+        known, repeat = self._repeats, asked.repeat
+        if repeat:
+            decision, approved, statement = repeat.decision, repeat.approved, repeat.statement(call, who)
+        else:
+            decision = self.policy.decide(who, call.operation.name)
+            statement = Statement(self.recorder, self._salt, self.scope, self.policy, call, who, decision)
         try:
             self._streams.begin(channel, who, decision, call.operation.name)
-            approved = await self._approval.call(call, who, decision, client, daemon, statement)
+            if not repeat:
+                approved = await self._approval.call(call, who, decision, client, daemon, statement)
+                repeats.keep(known, asked, who, Repeat(call, decision, approved, statement))
+            await statement.intent()
             given = call, who.uid, decision, self.policy, statement.objects, approved.body
             recording = await self._sessions.begin(*given)
         except FAULTS as error:

@@ -41,10 +41,10 @@ class Statement:
     """
 
     def __init__(
-        self, recorder: Recorder, redaction: Redaction, scope: str, policy: Policy, call: Call, who: Caller,
-        decision: Decision,
-    ) -> None:  # fmt: skip
-        self._recorder, self._redaction, self._call = recorder, redaction, call
+        self, recorder: Recorder, salt: bytes, scope: str, policy: Policy, call: Call, who: Caller, decision: Decision
+    ) -> None:
+        self._recorder, self._call = recorder, call
+        self._redaction = redaction = Redaction(salt, policy.audit["commands"])
         self._via = {"helper": scope}
         self._query, self._body = list(call.query), None  # type: tuple[list[tuple[str, str]], object]
         self._change: list[dict[str, object]] = []
@@ -54,7 +54,7 @@ class Statement:
         self._waits = operation.acts or policy.audit["on_full"] == "refuse-all"
         self.said: dict[str, object] = {
             "rid": call.request_id,
-            "who": who.record() | ({"reason": call.headers[WHY]} if WHY in call.headers else {}),
+            "who": _who(call, who),
             "req": {
                 "method": operation.method,
                 "path": operation.target(call.version, call.variables, []),
@@ -64,6 +64,18 @@ class Statement:
             "decision": {"verdict": "allow", "role": decision.role, "at": decision.at, "policy": policy.sha256},
             "via": self._via,
         }
+
+    def again(self, said: dict[str, object], call: Call, who: Caller) -> Statement:
+        """Give the statement of the same call that is made again; nothing that they share is to be changed.
+
+        Args:
+            said: what this one said.
+        """
+        twin = Statement.__new__(Statement)
+        twin.__dict__.update(self.__dict__)
+        twin._call, twin.objects, twin.told = call, [], False
+        twin.said = {**said, "rid": call.request_id, "who": _who(call, who)}
+        return twin
 
     def asked(self, body: object) -> None:
         """Take the body as the client sent it."""
@@ -164,6 +176,10 @@ class Statement:
 
     def _objects(self) -> list[dict[str, object]]:
         return [item.record() for item in self.objects[:WORDS]]
+
+
+def _who(call: Call, who: Caller) -> dict[str, object]:
+    return who.record() | ({"reason": call.headers[WHY]} if WHY in call.headers else {})
 
 
 def salt(folder: str) -> bytes:

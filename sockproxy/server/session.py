@@ -197,8 +197,8 @@ class Session:
             del self._client.buffer[:size]
             self._unread = self._unread or bool(early)  # unless the helper gives back what it has not used
         call: dict[str, object] = {
+            "rid": self._request_id,  # first: the helper knows the rest again
             "op": operation.name,
-            "rid": self._request_id,
             "api": request.version,
             "minor": head.http_minor,
             "vars": request.variables,

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import asking, assertion, caller, serve, wire
+from sockproxy_helpers import asking, assertion, caller, policyfile, serve, wire
 from sockproxy_helpers.cgroupfs import Cgroups
 from sockproxy_helpers.errors import BadPolicy, Refused
 from sockproxy_helpers.loop import Loop
@@ -41,7 +41,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, uid: int, mode: int) -> None:
         status = real(fd)
         return os.stat_result((0o100000 | mode, *status[1:4], uid, *status[5:]))
 
-    monkeypatch.setattr(serve.os, "fstat", fstat)
+    monkeypatch.setattr(policyfile.os, "fstat", fstat)
 
 
 class Stage:
