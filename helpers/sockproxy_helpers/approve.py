@@ -46,10 +46,10 @@ class Approval:
         self._scope, self._loop, self._shares = scope, loop, shares
         self._siblings = Siblings(loop, environment["SOCKPROXY_RUNTIME"])
         self._objects = Objects()
-        self.turns, self._disk = Turns(loop), Disk(loop)
         self._making = Lock(loop)
         self._stager = stager
         self.tags, self.ledger = tags.keep(scope, loop, environment)
+        self.turns, self._disk = Turns(loop), Disk(loop, self.ledger)
 
     async def call(
         self, call: Call, who: Caller, decision: Decision, client: socket.socket, daemon: Daemon, statement: Statement

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 
+from .brought import payer
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
+from .ledger import Ledger
 from .loop import Lock, Loop
 from .objects import owner_of, parse
 
@@ -29,7 +31,8 @@ Items = list[dict[str, object]]
 class Disk:
     """Know what each user has, for one helper."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._used: Used = {}
         self._asked, self._fresh = 0.0, 0.0
         self._asking = Lock(loop)
@@ -63,35 +66,36 @@ class Disk:
                 listed, images = parse(*await daemon.request("GET", "/images/json?all=1"))
                 if status != 200 or listed != 200 or not isinstance(found, dict):
                     raise Unavailable("the Docker daemon does not tell what is used of the disk")
-                self._used = by_owner(found, _items(images))
+                self._ledger.refresh()
+                self._used = by_owner(found, _items(images), self._ledger)
                 self._asked = time.monotonic()
                 self._fresh = min(MOST, max(LEAST, SHARE * (self._asked - began)))
         return self._used
 
 
-def by_owner(found: dict[str, object], images: Items) -> Used:
+def by_owner(found: dict[str, object], images: Items, ledger: Ledger) -> Used:
     """Add up a report.
 
     Args:
         found: the answer of SystemDataUsage.
         images: all, those without names too; of an owner's, what it has beyond the image that it was made of counts.
+        ledger: tells who brought an image.
     """
     used: Used = {}
     for item in _items(found.get("Containers") or _under(found, "ContainerUsage")):
-        _add(used, item, item.get("SizeRw"), f"container {_name(item)}")
+        _add(used, owner_of(item), item.get("SizeRw"), f"container {_name(item)}")
     for item in _items(found.get("Volumes") or _under(found, "VolumeUsage")):
         usage = item.get("UsageData")
-        _add(used, item, usage.get("Size") if isinstance(usage, dict) else 0, f"volume {item.get('Name')}")
+        _add(used, owner_of(item), usage.get("Size") if isinstance(usage, dict) else 0, f"volume {item.get('Name')}")
     sizes = {item.get("Id"): item.get("Size") for item in images}
     for item in images:
         size, below = item.get("Size"), sizes.get(item.get("ParentId"))
         own = size - below if isinstance(size, int) and isinstance(below, int) else size
-        _add(used, item, own, f"image {_name(item)}")
+        _add(used, payer(ledger, item), own, f"image {_name(item)}")
     return used
 
 
-def _add(used: Used, item: dict[str, object], size: object, what: str) -> None:
-    owner = owner_of(item)
+def _add(used: Used, owner: int | None, size: object, what: str) -> None:
     if owner is not None and isinstance(size, int) and size > 0:  # -1: the daemon does not know
         used.setdefault(owner, []).append((size, what))
 

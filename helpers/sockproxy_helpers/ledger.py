@@ -7,6 +7,7 @@ the owner that it was set for. Names in it are of the grammar of `names`.
 Invariant: the last line about a name counts. A name whose image is unknown (`id` None) is being set, or was when the
 process ended: it is its owner's whatever it names. One whose image is known is its owner's as long as it names that
 image: who moves it past sockproxy, the administrator, takes it away, and what is not in here is shared by all.
+An image's ID in the place of a name stands for itself: see `brought`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class Ledger:
         """List the full names that are somebody's."""
         return sorted(self._owned.get(uid, ()))
 
+    def brought(self) -> list[str]:
+        """List the IDs of images."""
+        return [name for name, entry in self._entries.items() if entry.id == name]
+
     def refresh(self) -> None:
         """Read what was written since."""
         try:
@@ -81,10 +86,11 @@ class Ledger:
         self._lines += 1
         old = self._entries.pop(name, None)
         if old:
-            self._owned[old.uid].discard(name)
+            self._owned.get(old.uid, set()).discard(name)
         if isinstance(uid, int):
             self._entries[name] = Entry(uid, str(identity) if identity else None, _SHARED.get(line["shared"], ""))
-            self._owned.setdefault(uid, set()).add(name)
+            if identity != name:
+                self._owned.setdefault(uid, set()).add(name)
 
 
 class Writer(Ledger):

@@ -43,19 +43,24 @@ async def judge(tags: Tags, claim: Claim, scan: Scan) -> bytes:
     if INDEX in scan.found:
         index = strict.parse(scan.found[INDEX].content)
         strict.unfolded(index)
-    wanted = {name: item.get("Config") for item in manifest for name in item.get("RepoTags") or []}  # type: ignore[attr-defined]
+    wanted = {name: item.get("Config") for item in manifest for name in item["RepoTags"]}  # type: ignore[attr-defined]
     wanted |= {name: None for name in map(_annotated, _descriptors(index)) if name and name not in wanted}
     if len(wanted) > MOST:
         raise Malformed(f"the archive has {len(wanted)} names of images (allowed: {MOST})")
-    for name, config in wanted.items():
+    for name, config in list(wanted.items()):
         try:
             await tags.add(claim, Wish([name], shared=LOADED))
         except Taken:
             found = _CONFIG.fullmatch(str(config))
             if not found or await _image_of(tags, name) != f"sha256:{found[1]}":
                 raise
-            # It names that image already, says the archive; whether that is so or not, it won't be set.
-            _leave_out(name, manifest, index)
+            del wanted[name]  # it names that image already, says the archive; whether or not, it won't be set
+    # Nor is an image loaded that has none of the caller's names then: nothing would tell who brought it.
+    for item in manifest:
+        item["RepoTags"] = [name for name in item["RepoTags"] if name in wanted]  # type: ignore[attr-defined]
+    manifest = [item for item in manifest if item["RepoTags"]]
+    if isinstance(index, dict):
+        index["manifests"] = [one for one in _descriptors(index) if _annotated(one) in wanted]
     members = scan.found[MANIFEST].blocks(_encode(manifest))
     return members + (scan.found[INDEX].blocks(_encode(index)) if INDEX in scan.found else b"")
 
@@ -79,6 +84,8 @@ def _manifest(value: object) -> list[dict[str, object]]:
         told = item.get("RepoTags") or []
         if not isinstance(told, list) or not all(isinstance(name, str) and names.split(name)[1] for name in told):
             raise Malformed("manifest.json: RepoTags is not a list of names with tags")
+        if not told:
+            raise Malformed("an image without a name would be nobody's (allowed: docker save NAME:TAG)")
         items.append({**item, "RepoTags": [names.settable(name) for name in told]})
     return items
 
@@ -98,16 +105,6 @@ def _annotated(descriptor: dict[str, object]) -> str:
                 raise Malformed(f"index.json: {show(key)} is no string")
             return names.settable(text)
     return ""
-
-
-def _leave_out(name: str, manifest: list[dict[str, object]], index: object) -> None:
-    for item in manifest:
-        told = item["RepoTags"]
-        assert isinstance(told, list)
-        item["RepoTags"] = [other for other in told if other != name]
-    for descriptor in _descriptors(index):
-        if _annotated(descriptor) == name:
-            descriptor.pop("annotations", None)
 
 
 def _encode(value: object) -> bytes:

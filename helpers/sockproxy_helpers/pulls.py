@@ -79,11 +79,18 @@ async def image_of(daemon: Daemon, name: str) -> str | None:
     Raises:
         Unavailable: it does not tell.
     """
+    found = await item_of(daemon, name)
+    return str(found["Id"]) if found else None
+
+
+async def item_of(daemon: Daemon, name: str) -> dict[str, object] | None:
+    """Ask the daemon what it has of that image; see `image_of`."""
     status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json")
     if status == 404:
         return None
     try:
-        identity = json.loads(body)["Id"]
+        found: dict[str, object] = json.loads(body)
+        found["Id"]
     except (ValueError, TypeError, KeyError) as error:
         raise Unavailable(f"the Docker daemon does not tell what {names.familiar(name)} is") from error
-    return str(identity)
+    return found

@@ -44,6 +44,10 @@ async def removed(ledger: Ledger, daemon: Daemon, ctx: Context, text: str) -> tu
 async def pruned(ledger: Ledger, daemon: Daemon, ctx: Context, query: list[tuple[str, str]]) -> None:
     """See that the images which a prune may remove have no names of others: the daemon removes all names of each.
 
+    A name that somebody sets on an image of the caller's own making while the prune runs goes with it: that takes the
+    same image, loaded or pulled in that moment, and is there again when it is loaded or pulled again. To keep all names
+    still meanwhile would let each prune hold up everybody's pulls and builds.
+
     Raises:
         Refused: one has.
     """

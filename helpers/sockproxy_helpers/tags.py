@@ -10,14 +10,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from . import counts, images, names
+from . import brought, counts, images, names
 from .claims import Claim, Taken, Wish
 from .context import Context
 from .daemon import Daemon, drained
 from .errors import Unavailable
 from .ledger import PULLED, Entry, Ledger, Writer
 from .loop import Lock, Loop
-from .pulls import image_of
+from .pulls import image_of, item_of
 from .still import Still
 
 KEEPER = "filesystem"  # the scope whose helper grants claims
@@ -160,9 +160,12 @@ class Tags:
         if not entry:
             return
         try:
-            current = await image_of(daemon, name)
+            item = await item_of(daemon, name)
         except Unavailable:
             return  # it stays open: who asks for the name next finds out
+        current = str(item["Id"]) if item else None
+        if item and current != before[0]:
+            await brought.note(self.ledger, daemon, item, entry.uid)
         if not self._changing.get(name):
             shared = before[1] if current == before[0] else entry.shared
             self.ledger.put(name, Entry(entry.uid, current, shared) if current else None)
@@ -181,6 +184,7 @@ class Tags:
             for name in self.ledger.unsettled():
                 if not self._changing.get(name):
                     await self._settle(daemon, name)
+            await brought.forget(self.ledger, daemon)
         daemon.close()
 
 

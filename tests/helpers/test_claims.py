@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import loads, names, pulls, still
+from sockproxy_helpers import brought, loads, names, pulls, still
+from sockproxy_helpers.brought import payer
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.claims import Claim, Taken, Wish
 from sockproxy_helpers.context import Context
@@ -19,6 +20,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.names import familiar, full
+from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.tags import Tags
 from sockproxy_helpers.tar import Scan
 from tests.helpers.asked import KIM, LEE, finish
@@ -231,6 +233,36 @@ def test_a_daemon_that_does_not_tell(keeper: Keeper) -> None:
         keeper.claim(LEE, "app")
 
 
+def test_who_brings_anothers_label_does_not_make_the_other_pay(keeper: Keeper) -> None:
+    """A name moves on, and what it named stays without one: whose label it is, is not believed all the same."""
+    forged = {"Id": NEW, "Labels": {OWNER: str(LEE)}}
+    keeper.daemon.config[NEW] = keeper.daemon.config[OLD] = {"Labels": {OWNER: str(LEE)}}
+    keeper.set(LEE, "lees", OLD)
+    for name, wish in (("loaded", {"shared": LOADED}), ("pulled", {"shared": PULLED})):
+        assert payer(keeper.tags.ledger, forged) == LEE
+        keeper.set(KIM, name, NEW, **wish)
+        assert payer(keeper.tags.ledger, forged) is None
+        keeper.set(KIM, name, "sha256:" + "3" * 64)
+        assert payer(keeper.tags.ledger, forged) is None
+        assert keeper.tags.ledger.brought() == [NEW]
+        assert keeper.tags.ledger.of(KIM) == [full(name)]  # no name of Kim's
+        finish(keeper.tags.recover())  # it is gone
+        assert keeper.tags.ledger.brought() == []
+        keeper.set(KIM, name, None)
+    own = {"Id": OLD, "RepoTags": ["lees:latest"], "Labels": {OWNER: str(LEE)}}
+    keeper.set(KIM, "same", OLD, shared=LOADED)
+    assert payer(keeper.tags.ledger, own) == LEE  # has a name of Lee's
+
+
+def test_what_is_noted_is_bounded(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brought, "MOST", 3)
+    for number in range(9):
+        identity = f"sha256:{number:064x}"
+        keeper.daemon.config[identity] = {"Labels": {OWNER: str(LEE)}}
+        keeper.set(KIM, "app", identity)
+    assert len(keeper.tags.ledger.brought()) <= 3
+
+
 # Archives of images
 
 
@@ -258,9 +290,9 @@ def item(identity: str, *names: str) -> dict[str, Any]:
 
 def test_names_in_an_archive_are_claimed_and_written_in_full(keeper: Keeper) -> None:
     index = {"manifests": [{"digest": OLD, "annotations": {"io.containerd.image.name": "docker.io/library/b:1"}}, {}]}
-    manifest, kept = judge(keeper, archive([item(OLD, "a:1"), {**item(NEW), "RepoTags": None}], index))
-    assert [one["RepoTags"] for one in manifest] == [["docker.io/library/a:1"], []]
-    assert kept == index
+    manifest, kept = judge(keeper, archive([item(OLD, "a:1")], index))
+    assert [one["RepoTags"] for one in manifest] == [["docker.io/library/a:1"]]
+    assert kept == {"manifests": index["manifests"][:1]}
     assert {keeper.entry(name) for name in ("a:1", "b:1")} == {(KIM, None, LOADED)}
 
 
@@ -270,10 +302,11 @@ def test_a_name_of_anothers_is_refused_unless_it_is_that_image(keeper: Keeper) -
         judge(keeper, archive([item(NEW, "a:1")]))
     index = {"manifests": [{"digest": OLD, "annotations": {"io.containerd.image.name": "a:1"}}]}
     with pytest.raises(Taken):
-        judge(keeper, archive([item(NEW)], index))
+        judge(keeper, archive([item(NEW, "b:1")], index))
     manifest, kept = judge(keeper, archive([item(OLD, "a:1", "c:1")], index))
     assert manifest[0]["RepoTags"] == ["docker.io/library/c:1"]
-    assert kept == {"manifests": [{"digest": OLD}]}
+    assert kept == {"manifests": []}
+    assert judge(keeper, archive([item(OLD, "a:1")])) == [[]]  # without a name it is not loaded, whatever it really is
     assert keeper.entry("a:1") == (LEE, OLD, "")
 
 
@@ -286,6 +319,7 @@ def test_a_name_of_anothers_is_refused_unless_it_is_that_image(keeper: Keeper) -
         ([{"repotags": ["a:1"]}], None, "not a list of objects"),
         ([{"RepoTags": "a:1"}], None, "RepoTags is not a list of names with tags"),
         ([{"RepoTags": ["a"]}], None, "RepoTags is not a list of names with tags"),
+        ([{"RepoTags": None}], None, r"an image without a name would be nobody's \(allowed: docker save NAME:TAG\)"),
         ([{"RepoTags": [1]}], None, "RepoTags is not a list of names with tags"),
         ([{"RepoTags": [f"a:{number}" for number in range(1001)]}], None, "has 1001 names of images"),
         ([], {"manifests": [{"annotations": {"org.opencontainers.image.ref.name": 1}}]}, "is no string"),

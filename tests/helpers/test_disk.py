@@ -10,6 +10,7 @@ import pytest
 from sockproxy_helpers import disk
 from sockproxy_helpers.disk import Disk, by_owner
 from sockproxy_helpers.errors import Refused, Unavailable
+from sockproxy_helpers.ledger import Ledger
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.objects import OWNER
 from tests.support.judging import DEVELOPER, context
@@ -36,7 +37,7 @@ def test_adding_up() -> None:
         "Volumes": [own(1000, Name="v", UsageData={"Size": 3}), own(1000, Name="w", UsageData={"Size": -1})],
         "Images": [],
     }
-    assert by_owner(found, IMAGES) == {
+    assert by_owner(found, IMAGES, Ledger("/nowhere")) == {
         1000: [(5, "container web"), (3, "volume v"), (30, "image a:1"), (5, "image b"), (7, "image c")],
         1001: [(9, "container x")],
     }
@@ -47,8 +48,8 @@ def test_the_newest_api() -> None:
         "ContainerUsage": {"Items": [own(1, Names=["/web"], SizeRw=5)]},
         "VolumeUsage": {"Items": [own(1, Name="v", UsageData={"Size": 3})]},
     }
-    assert by_owner(found, []) == {1: [(5, "container web"), (3, "volume v")]}
-    assert by_owner({"Containers": None, "Volumes": None}, []) == {}
+    assert by_owner(found, [], Ledger("/nowhere")) == {1: [(5, "container web"), (3, "volume v")]}
+    assert by_owner({"Containers": None, "Volumes": None}, [], Ledger("/nowhere")) == {}
 
 
 class Reporting:
@@ -74,7 +75,7 @@ class Asking:
         self.now = 1000.0
         monkeypatch.setattr(disk.time, "monotonic", lambda: self.now)
         self.loop = Loop()
-        self.disk, self.daemon = Disk(self.loop), Reporting(*sizes)
+        self.disk, self.daemon = Disk(self.loop, Ledger("/nowhere")), Reporting(*sizes)
 
     def ask(self, operation: str = "ImageBuild", most: int | None = 10 * MEBI) -> str:
         rules = DEVELOPER | {"totals": {**DEVELOPER["totals"], "disk": most}}  # type: ignore[dict-item]

