@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sockproxy_helpers import peer
 from tests.support.containers import API, create, follow, run
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy
@@ -168,8 +169,17 @@ def main() -> int:
         return soak(Soak(proxy, users), options.minutes * 60)
 
 
+def fill(proxy: Proxy) -> None:
+    """Have each process remember as many connections as it ever does: to come to that is no leak."""
+    for _ in range(peer.REMEMBERED):
+        with Connection(proxy.listen) as connection:
+            for target in ("containers/json", "networks", "images/json"):
+                assert connection.call("GET", f"{API}/{target}").status == 200
+
+
 def soak(one: Soak, seconds: float) -> int:
     """Run the traffic, sample, judge."""
+    fill(one.proxy)
     processes = one.proxy.processes
     kinds = (one.commands, one.requests, one.refusals, one.leavers, one.streams)
     threads = [

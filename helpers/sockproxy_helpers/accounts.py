@@ -17,7 +17,7 @@ from .loop import Loop
 REFUSED_SECONDS = 5.0  # what a person has repaired should work soon
 TOKEN_SECONDS = 5.0  # who revokes a token may have lost it
 REMEMBERED = 4096
-UNASKED = "the auth process does not answer, so nobody can tell"
+UNASKED, UNTOLD = "the auth process does not answer, so nobody can tell", -1  # its code where the host does not answer
 
 
 class Accounts:
@@ -37,33 +37,37 @@ class Accounts:
         Args:
             settings: of the policy: `accounts`, pam or none; `cache`, the seconds for which an answer holds.
         """
+        asked = []
         token = assertion.token_of(who.assertion)
-        if token and (why := await self._answer("token", token, TOKEN_SECONDS)):
-            who.trouble = who.trouble or f"the token is not good any more: {why}"
+        if token:
+            asked.append(("the token is not good any more", await self._answer("token", token, TOKEN_SECONDS)))
         if settings["accounts"] != "none" and who.user and who.uid != 0:
             cache = settings["cache"]
-            why = await self._answer("account", who.user, float(cache) if isinstance(cache, int) else 0.0)
-            who.trouble = who.trouble or (why and f"the account {who.user} may not be used: {why}")
+            answer = await self._answer("account", who.user, float(cache) if isinstance(cache, int) else 0.0)
+            asked.append((f"the account {who.user} may not be used", answer))
+        for what, (why, told) in asked:
+            if why and not who.trouble:
+                who.trouble, who.unasked = f"{what}: {why}", not told
 
-    async def _answer(self, question: str, about: str, holds: float) -> str:
-        """Give why not, "" when all is well; an answer holds for so many seconds."""
+    async def _answer(self, question: str, about: str, holds: float) -> tuple[str, bool]:
+        """Give why not, "" when all is well, and whether anybody could tell; an answer holds for so many seconds."""
         now = time.monotonic()
         known = self._known.get((question, about))
         if known is None or known[0] <= now:
-            why = await self._ask(question, about)
-            if why is UNASKED:
-                return why  # it may answer the next time
+            why, told = await self._ask(question, about)
+            if not told:
+                return why, False  # it may answer the next time
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             known = self._known[question, about] = (now + (min(holds, REFUSED_SECONDS) if why else holds), why)
-        return known[1]
+        return known[1], True
 
-    async def _ask(self, question: str, about: str) -> str:
+    async def _ask(self, question: str, about: str) -> tuple[str, bool]:
         try:
             reply = await ask(self._loop, self._path, {"ask": question, question: about})
         except OSError:
-            return UNASKED
+            return UNASKED, False
         code, why = reply.get("code"), reply.get("why")
         if code == 0 and type(code) is int:
-            return ""
-        return why if isinstance(why, str) and why else UNASKED
+            return "", True
+        return (why, code != UNTOLD) if isinstance(why, str) and why else (UNASKED, False)

@@ -58,14 +58,18 @@ class Caller:
         process: what connected; None for a caller who is only spoken of (`sockproxy explain`).
         container: in which it runs.
         trouble: why nobody can tell who it is; "" when it is known.
+        unasked: that is only so because who could tell does not answer: no fault of the caller's, and over soon.
     """
 
-    __slots__ = ("assertion", "container", "gid", "groups", "home", "pid", "process", "trouble", "uid", "user", "via")
+    __slots__ = (
+        "assertion", "container", "gid", "groups", "home", "pid", "process", "trouble", "uid", "unasked", "user", "via",
+    )  # fmt: skip
 
     def __init__(self, uid: int, gid: int, pid: int, user: str, groups: list[str], home: str) -> None:
         self.uid, self.gid, self.pid = uid, gid, pid
         self.user, self.groups, self.home = user, groups, home
         self.via, self.trouble, self.assertion = "peer", "", ""
+        self.unasked = False
         self.process: Peer | None = None
         self.container: Container | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .caller import Caller
-from .errors import Refused
+from .errors import Refused, Unavailable
 from .fields import Field
 from .objects import Object
 
@@ -109,7 +109,10 @@ def context_of(decision: Decision, who: Caller, operation: str) -> Context:
 
     Raises:
         Refused: it is not.
+        Unavailable: nobody can tell.
     """
     if not decision.allowed:
+        if who.unasked:
+            raise Unavailable(who.trouble, 503)
         raise Refused("", decision.why, at=decision.at)
     return Context(decision.rules, who, operation, decision.role, decision.mates)

@@ -27,9 +27,10 @@ PEERCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 SO_PEERPIDFD, SO_COOKIE = 77, 57  # the same on every architecture that Docker runs on; Python has no names for them
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of descriptors or memory: the next look may see more
 UNSET = 0xFFFFFFFF  # the loginuid of who never logged in
-REMEMBERED = 16_384  # connections
+REMEMBERED = 8192  # connections; some 300 bytes each here, in the front and in each helper
 READ = 8192  # bytes at a time of a file in /proc, of which most have some hundred
 _PROC = "/proc"
+_NO_PATHS, _NOWHERE = dict[str, str](), list[str]()  # one for all who have none: what a peer has is replaced as a whole
 _SHOWN = re.compile(r"[^\x21-\x7e]")
 
 GONE = "the process that connected is gone, so nobody can tell where it ran"
@@ -54,8 +55,7 @@ class Peer:
     def __init__(self, pid: int, uid: int, gid: int) -> None:
         self.pid, self.uid, self.gid, self.comm, self.trouble = pid, uid, gid, "", ""
         self.loginuid: int | None = None
-        self.cgroups: dict[str, str] = {}
-        self.containers: list[str] = []
+        self.cgroups, self.containers = _NO_PATHS, _NOWHERE
         self.container: object = None
 
 
@@ -106,7 +106,7 @@ def _read_process(sock: socket.socket, peer: Peer) -> None:
     finally:
         os.close(pidfd)
     if peer.trouble in (GONE, HIDDEN):  # what was read may be another's
-        peer.comm, peer.loginuid, peer.cgroups, peer.containers = "", None, {}, []
+        peer.comm, peer.loginuid, peer.cgroups, peer.containers = "", None, _NO_PATHS, _NOWHERE
 
 
 def _pidfd(sock: socket.socket, pid: int) -> int:
@@ -137,7 +137,7 @@ def _read(peer: Peer) -> None:
         status = _lines(folder, "status")
         peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
         paths = cgroups.parse(_lines(folder, "cgroup"))
-        peer.containers = [one for one in cgroups.containers(paths) if one not in _SURROUNDINGS]
+        peer.containers = [one for one in cgroups.containers(paths) if one not in _SURROUNDINGS] or _NOWHERE
         peer.cgroups = paths if peer.containers else peer.cgroups
         foreign = len(_value(status, "NSpid:\t").split()) > 1 or _lines(folder, "uid_map") != _USER_NAMESPACE
         if foreign and not peer.containers:

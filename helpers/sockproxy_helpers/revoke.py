@@ -71,6 +71,8 @@ class Streams:
         for channel, (who, operation) in list(self._live.items()):
             now = caller.again(who)
             await identity.accounts.check(now, policy.auth)
+            if now.unasked:
+                continue  # the auth process is being started again: who had access keeps it until there is an answer
             if self._live.get(channel, (None,))[0] is who and not policy.decide(now, operation).allowed:
                 del self._live[channel]
                 channel.shutdown(socket.SHUT_RDWR)

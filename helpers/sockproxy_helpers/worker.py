@@ -150,8 +150,13 @@ def detach(name: str, attacher: str) -> Reply:
 def ask(channel: socket.socket, request: Reply, fds: list[int]) -> Reply:
     """Ask the attacher, and wait for its answer."""
     channel.settimeout(_PATIENCE)
-    wire.send(channel, wire.pack(request), fds)
-    message, _ = wire.receive(channel)
+    try:
+        wire.send(channel, wire.pack(request), fds)
+        message, _ = wire.receive(channel)
+    except OSError:
+        message = b""
+    if not message:
+        raise Unavailable("the attacher does not answer: try again")
     reply, _ = wire.unpack(message)
     if "error" in reply:
         raise Unavailable(f"the bind can't be attached: {reply['error']}", 500)

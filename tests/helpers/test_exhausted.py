@@ -95,7 +95,7 @@ def test_a_helper_says_what_is_not_there(tmp_path: Path) -> None:
             with pytest.raises(Unavailable, match="the binds helper is not there"):
                 await Stager(loop, environment(tmp_path))._check(Bind(FIELDS), context(DEVELOPER, "ContainerCreate"))
             assert await Sessions(loop, str(tmp_path))._connect("0" * 16) is None
-            assert await Accounts(loop, str(tmp_path / "auth.sock"))._ask("account", "x") == UNASKED
+            assert await Accounts(loop, str(tmp_path / "auth.sock"))._ask("account", "x") == (UNASKED, False)
 
     run(loop, part())
 

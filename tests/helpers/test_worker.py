@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from sockproxy_helpers import worker
 from sockproxy_helpers.bindledger import Bind
-from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.errors import Refused, Unavailable
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.policy import Policy
 from sockproxy_helpers.worker import Reply, Worker
@@ -97,3 +100,15 @@ def test_a_bind_ends_with_its_role() -> None:
 
     with pytest.raises(Refused, match="the role developer that could bind /home/kim is gone"):
         worker.rules_of(Empty(), Bind(FIELDS))
+
+
+def test_an_attacher_that_ends_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "attacher.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        ends = threading.Thread(target=lambda: listener.accept()[0].close())
+        ends.start()
+        with pytest.raises(Unavailable, match="the attacher does not answer"):
+            worker.detach("stage", path)
+        ends.join()

@@ -1,0 +1,22 @@
+"""Some processes, killed at some steps of some calls; `python -m tests.faults.killing` does it everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.killing import CALLS, Ground, kill_at, nothing_left
+from tests.support.proxy import Proxy
+from tests.support.users import Users
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_killed_after_a_step(proxy: Proxy, users: Users) -> None:
+    ground = Ground(proxy, users)
+    with nothing_left(ground):
+        # The intent is with the writer, and the daemon was not asked; a folder is open, and not attached; the head
+        # of an answer is on its way.
+        assert kill_at(ground, CALLS["create"], "lifecycle", "sendto")[0] == "refused"
+        assert kill_at(ground, CALLS["start"], "binds", "open_tree")[0] == "refused"
+        assert kill_at(ground, CALLS["download"], "front", "sendmsg")[0] == "cut"
