@@ -37,6 +37,8 @@ def approve(
     if fields is None:
         return _unmodelled(query, body, ctx)
     walk = Walk(ctx)
+    if any(key not in fields.query for key, _ in query):
+        query = _without_echoes(operation, fields.query, query)
     query = parameters.build(fields.query, query, walk)
     if body is None and not any(field.always for field in fields.body.values()):
         return query, None
@@ -45,6 +47,15 @@ def approve(
             return query, None
         raise Malformed(f"{operation} takes no body")
     return query, walk.fields(fields.body, {} if body is None else body, "")
+
+
+def _without_echoes(operation: str, known: dict[str, Field], query: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out what is called like a field of the body: dockerode says all of a body in the query, too.
+
+    The daemon reads none of it there, and gets none of it.
+    """
+    echoes = {name for table in TABLES.values() if operation in table for name in table[operation].body}
+    return [(key, text) for key, text in query if key in known or key not in echoes]
 
 
 def _unmodelled(query: list[tuple[str, str]], body: object, ctx: Context) -> tuple[list[tuple[str, str]], object]:

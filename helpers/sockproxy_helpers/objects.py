@@ -21,6 +21,7 @@ SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself;
 REMEMBERED = 10_000
 LETTERS = 255  # of what an answer tells for the record
 ID = re.compile(r"[0-9a-f]{64}")
+SHORT_ID = re.compile(r"[0-9a-f]{12}")  # as lists show it
 _UID = re.compile(r"0|[1-9][0-9]{0,9}")
 
 # kind: where the daemon tells about one, and where its ID and labels are in the answer

@@ -10,7 +10,7 @@ from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
 from .ledger import Ledger
 from .naming import Naming
-from .objects import ID, Ambiguous, Object, Objects
+from .objects import ID, SHORT_ID, Ambiguous, Object, Objects
 from .operations import NAME, read_table
 from .strict import show
 
@@ -126,6 +126,8 @@ class Resolution:
             if kind == "volume":
                 raise
             return name
+        if item.name != name and SHORT_ID.fullmatch(name):  # names win over IDs; an ID to come can't be known
+            raise Refused("", f"the name {name} looks like an ID, and one begins so: choose another")
         if item.name != name or sees(self._ctx, item, "own"):  # or the beginning of its ID
             return name
         raise Refused("", f"the {kind} name {name} is taken: choose another")

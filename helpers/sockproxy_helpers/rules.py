@@ -18,7 +18,7 @@ from .walk import is_zero
 
 RESERVED = "io.sockproxy"
 _JOINED = ("ipc", "network", "pid")  # namespaces that a container can share with another
-_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def needs(rule: str, what: str) -> Callable[[object, Context], object]:
@@ -152,11 +152,14 @@ def refuse_label(key: str, ctx: Context) -> None:
 
 
 def name(value: str, ctx: Context) -> str:
-    """Allow the Engine's grammar of names, but nothing that could be taken for an object's ID: names win over IDs."""
+    """Allow the Engine's grammar of names, but nothing that could be an object's ID: names win over IDs.
+
+    What is the beginning of an ID that there is, see `references`.
+    """
     if value and not NAME.fullmatch(value.removeprefix("/")):
         raise Malformed(f"{ctx.path}: {show(value)} is not a name (allowed: letters, digits, _ . -)")
     if _ID.fullmatch(value.removeprefix("/")):
-        raise ctx.refusal("a name that looks like an ID (allowed: a name that is not 12 or 64 hexadecimal digits)")
+        raise ctx.refusal("a name that looks like an ID (allowed: a name that is not 64 hexadecimal digits)")
     return value
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from sockproxy.errors import RequestError
 from sockproxy.http import body
 from sockproxy.http.head import Head
+from sockproxy_helpers import strict
+from sockproxy_helpers.errors import Malformed
 from sockproxy_helpers.operations import Operation
 
 NO_BODY = (b"", b"{}", b"null")  # what clients send where no body belongs, and the engine ignores
-NO_BODY_LIMIT = 64
+NO_BODY_LIMIT = 1024
 
 
 def reader(head: Head, operation: Operation) -> body.Body | None:
@@ -26,8 +28,11 @@ def reader(head: Head, operation: Operation) -> body.Body | None:
     return body.reader(head, NO_BODY_LIMIT)
 
 
-def accept(operation: Operation, content: bytes) -> bytes:
+def accept(operation: Operation, content: bytes, query: list[tuple[str, str]]) -> bytes:
     """Take a body that was read whole.
+
+    Args:
+        query: of the same request.
 
     Returns:
         What of it is handed over.
@@ -35,6 +40,15 @@ def accept(operation: Operation, content: bytes) -> bytes:
     Raises:
         RequestError: the operation takes none.
     """
-    if operation.request == "none" and content.strip() not in NO_BODY:
+    if operation.request == "none" and content.strip() not in NO_BODY and not _echoes(content, query):
         raise RequestError(f"{operation.name} takes no body")
     return content if operation.request == "json" else b""
+
+
+def _echoes(content: bytes, query: list[tuple[str, str]]) -> bool:
+    """Tell whether a body has nothing but what the query has, too: dockerode says it twice."""
+    try:
+        said = strict.parse(content)
+    except Malformed:
+        return False
+    return isinstance(said, dict) and said.keys() <= {key for key, _ in query}

@@ -143,7 +143,7 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     if match.operation.scope == "front":  # answered there
         return
     reader = payload.reader(head, match.operation)
-    content = payload.accept(match.operation, reader.feed(content)) if reader else b""
+    content = payload.accept(match.operation, reader.feed(content), query) if reader else b""
     row = next(row for row in operations.load() if row.name == name)  # of several the first, as the helpers do
     given, context = strict.parse(content) if content else None, _Noting(found, decision, name)
     found.would = [decision.why] if decision.why else []

@@ -184,7 +184,7 @@ class Session:
             raise RequestError("the body did not come to its end", 408)
         self._client.buffer[:] = reader.leftover
         self._unread = False
-        return payload.accept(operation, bytes(content))
+        return payload.accept(operation, bytes(content), request.query)
 
     async def _hand_over(self, request: Request, content: bytes) -> Reply:
         """Give the call to its helper, with all that the client has sent for it."""

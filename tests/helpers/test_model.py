@@ -273,3 +273,16 @@ def test_query(name: str, query: list[tuple[str, str]], sent: list[tuple[str, st
 def test_query_refused(name: str, query: list[tuple[str, str]], why: str) -> None:
     with pytest.raises((Refused, Malformed), match=why):
         judge(name, query=query)
+
+
+def test_a_body_that_is_said_in_the_query_too_does_not_leave_there() -> None:
+    body = {"name": "n", "Image": "a", "Env": ["A=secret"], "HostConfig": {"Memory": 1}}  # as dockerode does it
+    query = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in body.items()]
+    sent, built = judge("ContainerCreate", body, [*query, ("NetworkingConfig", "{}")])
+    assert sent == [("name", "n")]
+    assert isinstance(built, dict)
+    assert built["Image"] == "a"
+    assert "name" not in built
+    assert judge("NetworkCreate", {"Name": "n"}, [("Name", "other"), ("Driver", "host")])[0] == []
+    with pytest.raises(Refused, match=r"\?Memory: unknown"):
+        judge("ContainerCreate", body, [("Memory", "1"), ("Privileged", "1")])

@@ -256,9 +256,9 @@ def test_exec() -> None:
 
 
 def test_names() -> None:
-    for name in ("a", "/web", "web-1_x.y", "0123456789abcd", "0123456789ab_web"):
+    for name in ("a", "/web", "web-1_x.y", "0123456789ab", "0123456789abcd", "0123456789ab_web"):
         assert judge("ContainerRename", query=[("name", name)])[0] == [("name", name)]
-    for name in ("0123456789ab", "/" + "a" * 64, "f" * 64):
+    for name in ("/" + "a" * 64, "f" * 64):
         with pytest.raises(Refused, match="looks like an ID"):
             judge("ContainerRename", query=[("name", name)])
     for name in ("a b", "-a", "a/b", "a\n", "\u00e9"):

@@ -30,7 +30,7 @@ def test_what_is_read() -> None:
         assert reader.done
 
 
-@pytest.mark.parametrize(("operation", "length", "status"), [(CREATE, MAX_BODY + 1, 413), (START, 65, 413)])
+@pytest.mark.parametrize(("operation", "length", "status"), [(CREATE, MAX_BODY + 1, 413), (START, 1025, 413)])
 def test_too_large(operation: payload.Operation, length: int, status: int) -> None:
     with pytest.raises(RequestError) as error:
         payload.reader(parse(head(length)), operation)
@@ -44,8 +44,16 @@ def test_type() -> None:
 
 
 def test_accept() -> None:
-    assert payload.accept(CREATE, b'{"a":1}') == b'{"a":1}'
+    assert payload.accept(CREATE, b'{"a":1}', []) == b'{"a":1}'
     for nothing in (b"", b"{}", b" null\n"):
-        assert payload.accept(START, nothing) == b""
+        assert payload.accept(START, nothing, []) == b""
     with pytest.raises(RequestError, match="ContainerStart takes no body"):
-        payload.accept(START, b'{"a":1}')
+        payload.accept(START, b'{"a":1}', [("b", "1")])
+
+
+def test_what_the_query_has_may_be_said_twice() -> None:
+    stop, query = OPERATIONS["ContainerStop"], [("t", "1"), ("signal", "HUP")]
+    assert payload.accept(stop, b'{"t": 1}', query) == b""
+    for body in (b'{"t": 1, "HostConfig": {}}', b"[]", b'"t"', b'{"t"', b'{"t": 1, "t": 2}'):
+        with pytest.raises(RequestError, match="takes no body"):
+            payload.accept(stop, body, query)
