@@ -72,7 +72,8 @@ class Ground:
     def recorded(self, operation: str, name: str) -> bool:
         """Tell whether an intent of a call with this name in it is on the record."""
         return any(
-            one["ev"] == "intent" and operation in str(one["req"]) and name in str(one) for one in self.proxy.records()
+            one["ev"] == "intent" and operation in str(one.get("req")) and name in str(one)
+            for one in self.proxy.records()
         )
 
     def at_engine(self, *words: str) -> list[str]:
