@@ -52,12 +52,16 @@ class Helpers:
         self._idle: defaultdict[str, list[socket.socket]] = defaultdict(list)
 
     async def call(self, scope: str, header: dict[str, object], payload: bytes, client: socket.socket) -> Reply:
+        """Form a message and run it; see `run`."""
+        return await self.run(scope, wire.pack(header, payload), client)
+
+    async def run(self, scope: str, message: bytes, client: socket.socket) -> Reply:
         """Run one call; the client's socket is the helper's until this returns. Scope auth is the auth process.
 
         Raises:
             HelperGone: it isn't there, or it died; `sent` tells whether the client has got part of an answer.
         """
-        channel = await self._begin(scope, wire.pack(header, payload), client)
+        channel = await self._begin(scope, message, client)
         try:
             reply = await _receive(channel)
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sockproxy.http.head import Head
+from sockproxy_helpers import wire
 from sockproxy_helpers.operations import Operation
 
 MEMO_HEADS, MEMO_HEAD = 500, 2048  # entries, bytes: a megabyte at most
@@ -12,13 +13,49 @@ SECRETS = frozenset({"authorization", "x-registry-auth", "x-registry-config"})  
 
 
 class Request(NamedTuple):
-    """Hold a request that may be handed over; nothing in it is changed."""
+    """Hold a request that may be handed over; nothing in it is changed.
+
+    Attributes:
+        packed: its message to a helper behind the request's id, without body, upload and assertion; b"" until it is
+            remembered.
+    """
 
     head: Head
     operation: Operation
     version: str
     variables: dict[str, str]
     query: list[tuple[str, str]]
+    packed: bytes = b""
+
+    def message(self, request_id: str, size: int, upload: int | str | None, assertion: str, payload: bytes) -> bytes:
+        """Form the message that hands it to a helper. The id comes first: what is behind it, the helper knows again.
+
+        Args:
+            size: of the body in `payload`, which begins with it.
+            upload: how the body is framed that is still to come; None for none.
+        """
+        if self.packed and not assertion and not size and upload is None:
+            return b'{"rid":"%s",%s%s' % (request_id.encode("ascii"), self.packed, payload)
+        return wire.pack({"rid": request_id, **self._call(size, upload, assertion)}, payload)
+
+    def _call(self, size: int, upload: int | str | None, assertion: str) -> dict[str, object]:
+        return {
+            "op": self.operation.name,
+            "api": self.version,
+            "minor": self.head.http_minor,
+            "vars": self.variables,
+            "query": self.query,
+            "headers": self.head.forward,
+            "expect": self.head.expect_continue,
+            "body": size,
+            "upload": upload,
+            "upgrade": self.head.upgrade or "",
+            "assertion": assertion,
+        }
+
+    def pack(self) -> Request:
+        """Form now what its messages will have in common."""
+        return self._replace(packed=wire.pack(self._call(0, None, ""))[1:])
 
 
 class Memo:
@@ -38,4 +75,4 @@ class Memo:
             return
         if len(self._known) >= MEMO_HEADS:
             self._known.clear()
-        self._known[untrusted_head] = request
+        self._known[untrusted_head] = request.pack()

@@ -62,11 +62,13 @@ class Services:
 class Session:
     """Serve one connection.
 
-    Invariant: the client's socket is read by this task alone, and not at all while a helper has it.
+    Invariant: the client's socket is read by this task alone, and not at all while a helper has it. `_wait` has a
+    deadline only while there is no request under way.
     """
 
     def __init__(self, sock: socket.socket, services: Services, seat: Seat) -> None:
         self._client, self._services = Client(sock, seat.account), services
+        self._process, self._wait = peer.of(sock), trio.CancelScope()
         self._seat, self._account = seat, seat.account
         self._request_id = ""
         self._head: Head | None = None
@@ -79,8 +81,9 @@ class Session:
         """Serve until either side has had enough."""
         try:
             with self._services.meter.visit() as self._visit:
-                while await self._request() and not self._services.draining:
-                    pass
+                with self._wait:
+                    while await self._request() and not self._services.draining:
+                        pass
                 await self._client.linger()
         except OSError:
             pass  # the client is gone: nobody is left to tell
@@ -124,15 +127,16 @@ class Session:
 
     async def _await_head(self) -> bytes:
         self._client.hold(len(self._client.buffer))
-        patience = PATIENCE if self._seat.crowded else math.inf
-        deadline = min(self._services.last_call(), trio.current_time() + patience)
-        with trio.CancelScope(deadline=deadline) as scope:
-            self._services.idle.add(scope)
-            try:
-                return await self._client.head()
-            finally:
-                self._services.idle.discard(scope)
-        return b""
+        if self._seat.crowded or self._services.draining:
+            self._wait.deadline = min(self._services.last_call(), trio.current_time() + PATIENCE)
+        self._services.idle.add(self._wait)
+        try:
+            untrusted_head = await self._client.head()
+        finally:
+            self._services.idle.discard(self._wait)
+        if self._wait.deadline != math.inf:
+            self._wait.deadline = math.inf
+        return b"" if self._wait.cancel_called else untrusted_head
 
     async def _read(self, untrusted_head: bytes) -> Request | None:
         """Parse, route, identify and decide; None for what is asked of sockproxy itself, about tokens."""
@@ -196,22 +200,10 @@ class Session:
             early = bytes(self._client.buffer[:size])
             del self._client.buffer[:size]
             self._unread = self._unread or bool(early)  # unless the helper gives back what it has not used
-        call: dict[str, object] = {
-            "rid": self._request_id,  # first: the helper knows the rest again
-            "op": operation.name,
-            "api": request.version,
-            "minor": head.http_minor,
-            "vars": request.variables,
-            "query": request.query,
-            "headers": head.forward,
-            "expect": head.expect_continue,
-            "body": len(content),
-            "upload": upload,
-            "upgrade": head.upgrade or "",
-            "assertion": self._vouched.assertion if self._vouched and operation.name not in PUBLIC else "",
-        }
+        assertion = self._vouched.assertion if self._vouched and operation.name not in PUBLIC else ""
+        message = request.message(self._request_id, len(content), upload, assertion, content + early)
         with self._services.meter.call(self._visit, operation, list(request.variables.values())):
-            return await self._services.helpers.call(operation.scope, call, content + early, self._client.sock)
+            return await self._services.helpers.run(operation.scope, message, self._client.sock)
 
     async def _reply(self, reply: Reply) -> bool:
         """Act on a helper's last word."""
@@ -269,10 +261,9 @@ class Session:
             self._vouched = await login.identify(self._services.helpers, authorization, self._client.sock)
 
     def _caller(self) -> Caller:
-        process = peer.of(self._client.sock)
         if self._vouched:
-            return caller.vouched(process, self._vouched.uid, self._vouched.via, self._vouched.assertion)
-        return caller.from_process(process)
+            return caller.vouched(self._process, self._vouched.uid, self._vouched.via, self._vouched.assertion)
+        return caller.from_process(self._process)
 
     async def _tokens(self) -> bool:
         """Give or revoke a token, on the record; or let one hold for all requests of this connection."""
