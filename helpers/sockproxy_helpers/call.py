@@ -119,17 +119,19 @@ class Approved:
 
     Attributes:
         claim: the names of images that it may change, to be settled when the daemon is done; None for none.
+        heads: of the request, formed once, by the version of HTTP.
         judge: of the archive that is uploaded; None for none.
         kept: channels of siblings' approvals that count until the daemon is done with the call.
     """
 
-    __slots__ = ("body", "claim", "judge", "kept", "query")
+    __slots__ = ("body", "claim", "heads", "judge", "kept", "query")
 
     def __init__(self) -> None:
         self.query: list[tuple[str, str]] = []
         self.body: bytes | None = None
         self.claim: Claim | None = None
         self.judge: Judge | None = None
+        self.heads: dict[int, bytes] = {}
         self.kept: list[socket.socket] = []
 
 

@@ -13,7 +13,7 @@ from . import wire
 from .call import Call
 from .chunks import Chunks
 from .errors import Unavailable
-from .http import Response, request_head
+from .http import Response
 from .recording import Recorded
 from .relay import Broken, Chunked, Flow
 from .splice import Raw
@@ -40,11 +40,14 @@ class Exchange(Transfer):
             as `lingering`.
     """
 
-    async def run(self, query: list[tuple[str, str]], body: bytes | None) -> bytes:
+    async def run(
+        self, query: list[tuple[str, str]], body: bytes | None, heads: dict[int, bytes] | None = None
+    ) -> bytes:
         """Send the request, relay the answer.
 
         Args:
             query, body: as the model built them.
+            heads: see `_request`; None for a call that is made once.
 
         Returns:
             The whole answer for the front to write; empty when it went to the client's socket.
@@ -54,23 +57,12 @@ class Exchange(Transfer):
             Malformed: the client's upload is.
             Gone: the client is gone.
         """
-        call = self._call
-        operation = call.operation
-        fields = call.fields(rewritten=self.judge is not None)
-        if body is not None:
-            fields += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        elif call.upload is None and operation.method in ("POST", "PUT"):
-            fields.append(("Content-Length", "0"))
-        target = operation.target(call.version, call.variables, query)
-        await self._daemon.send(
-            request_head(operation.method, target, 0 if self.cut else 1 if self.judge else call.minor, fields)
-            + (body or b"")
-        )
+        await self._daemon.send(self._request(query, body, {} if heads is None else heads))
         try:
             self._begin_upload()
             response = await self._response()
             self.status = response.status
-            if response.status == 101 or (response.status == 200 and _raw(response, call)):
+            if response.status == 101 or (response.status == 200 and _raw(response, self._call)):
                 return await self._tunnel(response)
             return await self._answer(response)
         except BaseException:

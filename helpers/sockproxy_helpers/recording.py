@@ -15,7 +15,7 @@ import time
 from .cast import Cast
 from .loop import IN, OUT, Loop
 from .record import TIMEOUT
-from .relay import RECEIVE, Flow
+from .relay import LITTLE, RECEIVE, Flow
 
 PIECE = 32_768  # bytes of a message to the writer
 UNRECORDED = "this session is to be recorded, and can't be"
@@ -111,12 +111,13 @@ class Recorded(Flow):
         self._recording.flush()
         super()._drain()
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         data = self.source.recv(RECEIVE)
         if not data:
             raise EOFError
         self._recording.take(data)
         self._pending = memoryview(data)
+        return len(data) >= LITTLE
 
     def _ended(self) -> bool:
         return False

@@ -135,7 +135,7 @@ class Scanned(Flow):
         self._pending = memoryview(bytes(self._pending) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(tail), tail))
         self.held, self._finished, self._blocked = False, True, True
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         if not self._packed:
             if self.held or self._whole:
                 raise BlockingIOError  # what comes now is the next request's
@@ -144,6 +144,7 @@ class Scanned(Flow):
                 raise EOFError
             self._receive(data)
         self._pass()
+        return True
 
     def _ended(self) -> bool:
         return self._finished and self._whole

@@ -167,17 +167,17 @@ class Helper:
         if tags and approved.claim and operation in uploads.SAVING:
             exchange.begun = tags.until_looked_up(approved.claim)
         try:
-            return await self._exchange(exchange, approved.query, approved.body, statement)
+            return await self._exchange(exchange, approved, statement)
         finally:
             self._approval.release(approved, lingering=exchange.lingering)
 
     async def _exchange(
-        self, exchange: Exchange, query: approve.Query, body: bytes | None, statement: Statement
+        self, exchange: Exchange, approved: Approved, statement: Statement
     ) -> tuple[dict[str, object], bytes]:
         started, why, answer = time.monotonic(), "", b""
         statement.forget()
         try:
-            answer = await exchange.run(query, body)
+            answer = await exchange.run(approved.query, approved.body, approved.heads)
             return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over
         except FAULTS as error:
             why = str(error)

@@ -6,7 +6,7 @@ import os
 import socket
 
 from . import pipes
-from .relay import Flow
+from .relay import LITTLE, Flow
 
 
 class Raw(Flow):
@@ -40,7 +40,7 @@ class Raw(Flow):
         if self._pipe:
             self._release(self._pipe)
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         size = pipes.SIZE if self._left is None else min(pipes.SIZE, self._left)
         self._pipe = pipes.take()
         try:
@@ -52,6 +52,7 @@ class Raw(Flow):
             raise EOFError
         if self._left is not None:
             self._left -= self._piped
+        return self._piped >= LITTLE
 
     def _ended(self) -> bool:
         return self._left == 0
