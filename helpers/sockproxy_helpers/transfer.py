@@ -30,8 +30,8 @@ class Transfer:
 
     __slots__ = (
         "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_prompt", "_upload", "begun", "bytes_in",
-        "bytes_out", "cut", "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent", "status",
-        "tail",
+        "bytes_out", "cut", "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent",
+        "status", "tail",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
