@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sockproxy.policy import values
+from sockproxy.policy.least import LEAST_TRAFFIC
 from sockproxy.policy.values import Parser, Value, entries, flag, integer, number, size, unlimited, words
 
 
@@ -71,8 +72,6 @@ _totals = entries(
     }
 )
 _traffic = entries(dict.fromkeys(("connections", "streams", "requests"), unlimited(integer(1, 1_000_000))))
-# With fewer, a docker command does not work: `docker run -it` alone has three connections, and compose more.
-LEAST_TRAFFIC: dict[str, Value] = {"connections": 32, "streams": 16, "requests": 20}
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
 
@@ -133,7 +132,7 @@ RULES = {
         Rule(
             "traffic",
             _traffic,
-            LEAST_TRAFFIC,
+            {**LEAST_TRAFFIC},
             "have {connections} connections, {streams} calls under way of each kind, and ask {requests} times a second",
         ),
         Rule(

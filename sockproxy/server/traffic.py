@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sockproxy.errors import Crowded
-from sockproxy.policy.schema import LEAST_TRAFFIC
+from sockproxy.policy.least import LEAST_TRAFFIC
 from sockproxy_helpers import caller
 from sockproxy_helpers.peer import Peer
 from sockproxy_helpers.policy import Policy
