@@ -320,6 +320,7 @@ ROWS_NETWORKS = [
     create("a port in an odd format", NETWORKS, host(lambda config: config["PortBindings"]), {"PortBindings": {"80/tcp": [{"HostPort": "00080"}]}}),
     create("a range of ports that begins below", NETWORKS, host(lambda config: config["PortBindings"]), {"PortBindings": {"80/tcp": [{"HostPort": "22-8080"}]}}),
     create("a port on one address", NETWORKS, host(lambda config: config["PortBindings"]), {"PortBindings": {"80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}]}}),
+    create("a port on an address of the host's own", NETWORKS, host(lambda config: config["PortBindings"]), {"PortBindings": {"80/tcp": [{"HostIp": "192.168.77.5", "HostPort": "8080"}]}}),
     create("sysctls by an endpoint", NETWORKS, made(lambda found: "sysctls" in str(found["NetworkSettings"]["Networks"])), {"NetworkMode": "alices-net"}, NetworkingConfig={"EndpointsConfig": {"alices-net": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}}}}),
 ]  # fmt: skip
 
@@ -336,6 +337,7 @@ ROWS_READING = [
     ask("logs", READING, told(OUTPUT), Ask("GET", "/containers/bobs-db/logs?stdout=1")),
     ask("export", READING, told(FILE), Ask("GET", "/containers/bobs-db/export")),
     ask("a file", READING, told(FILE), Ask("GET", "/containers/bobs-db/archive?path=/file")),
+    Attack("what a file is, by a HEAD", READING, [Raw(http("HEAD", "/containers/bobs-db/archive?path=/file", "Connection: close"))], told("X-Docker-Container-Path-Stat")),
     ask("a file of its volume", READING, told(FILE), Ask("GET", "/containers/bobs-db/archive?path=/data/file")),
     ask("processes", READING, told("sleep 600"), Ask("GET", "/containers/bobs-db/top")),
     ask("changes", READING, told('"/file"'), Ask("GET", "/containers/bobs-db/changes")),
@@ -481,6 +483,52 @@ ROWS_SMUGGLING = [
 ]  # fmt: skip
 
 IMAGES = "images: others' tags and contents"
+EVIL = "FROM scratch\nCOPY Dockerfile /\n"
+
+
+def moved(name: str, word: str) -> Judge:
+    """Judge by a name that no longer names what it did."""
+    return lambda stage: (stage.inspect(f"/images/{name}/json") or {}).get("Id") != stage.word(word)
+
+
+ROWS_IMAGES = [
+    *(
+        ask(f"{whose} name moved by {way}", IMAGES, moved(f"{repository}:1", word), *(step._replace(target=step.target.replace("NAME", repository)) for step in steps))
+        for whose, repository, word in (("everybody's", "shared", "BASE"), ("another's", "bobs-image", "IMAGE"))
+        for way, steps in (
+            ("a tag", [Ask("POST", "/build?t=evil", steal(EVIL)), Ask("POST", "/images/evil/tag?repo=NAME&tag=1")]),
+            ("a commit", [Ask("POST", "/commit?container={OWN}&repo=NAME&tag=1")]),
+            ("a build", [Ask("POST", "/build?t=NAME:1", steal(EVIL))]),
+            ("a build's second name", [Ask("POST", "/build?t=evil&t=docker.io/library/NAME:1", steal(EVIL))]),
+            ("an import", [Ask("POST", "/images/create?fromSrc=-&repo=NAME&tag=1", tar(x="y"))]),
+            ("its removal", [Ask("DELETE", "/images/NAME:1?force=1")]),
+        )
+    ),
+    ask("everybody's name moved by a load", IMAGES, moved("shared:1", "BASE"), Ask("POST", "/images/load", image_archive("shared:1"))),
+    ask("another's name moved by a load", IMAGES, moved("bobs-image:1", "IMAGE"), Ask("POST", "/images/load", image_archive("bobs-image:1"))),
+    ask("removed by its ID", IMAGES, moved("bobs-image:1", "IMAGE"), Ask("DELETE", "/images/{IMAGE}?force=1")),
+    ask("pruned", IMAGES, moved("bobs-image:1", "IMAGE"), Ask("POST", f'/images/prune?filters={{"dangling":["false"],"label":["{OWNER}={{BOBUID}}"]}}')),
+    ask("listed", IMAGES, told("bobs-image"), Ask("GET", "/images/json")),
+    ask("listed by its label", IMAGES, told("{IMAGE}"), Ask("GET", f'/images/json?filters={{"label":["{OWNER}={{BOBUID}}"]}}')),
+    ask("inspected", IMAGES, told(SECRET), Ask("GET", "/images/bobs-image:1/json")),
+    ask("its history", IMAGES, told(SECRET), Ask("GET", "/images/{IMAGE}/history")),
+    ask("saved", IMAGES, told(FILE), Ask("GET", "/images/bobs-image:1/get")),
+    ask("saved among others", IMAGES, told(FILE), Ask("GET", "/images/get?names=busybox&names={IMAGE}")),
+    *(
+        ask(f"run by its {form}", IMAGES, made(lambda found: SECRET in str(found["Config"]["Env"])), Ask("POST", CREATE, wish(Image=reference)))
+        for form, reference in (("name", "bobs-image:1"), ("ID", "{IMAGE}"))
+    ),
+    create("mounted", IMAGES, host(lambda config: "bobs-image" in str(config["Mounts"])), {"Mounts": [{"Type": "image", "Source": "bobs-image:1", "Target": "/x"}]}),
+    *(
+        ask(f"built from, by {form}", IMAGES, told("Successfully built"), Ask("POST", "/build?nocache=1", steal(text)))
+        for form, text in (
+            ("name", "FROM bobs-image:1\n"),
+            ("an argument", "ARG A=bobs-image\nFROM ${A}:1\n"),
+            ("a copy", f"FROM busybox\nCOPY --from=bobs-image:1 /{FILE} /x\n"),
+        )
+    ),
+]  # fmt: skip
+
 LABELS = "labels: whose a thing is"
 CLAIM = {OWNER: "{BOBUID}"}
 ROWS_LABELS = [
@@ -528,6 +576,7 @@ ATTACKS: list[Attack] = [
     *ROWS_FORMS,
     *ROWS_PATHS,
     *ROWS_SMUGGLING,
+    *ROWS_IMAGES,
     *ROWS_LABELS,
     *ROWS_DEPUTY,
     *ROWS_SYSTEM,

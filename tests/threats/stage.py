@@ -151,12 +151,15 @@ class Stage:
         (self.users.alice.home / "disk").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             (self.engine.folder / "made-by-create").rmdir()
-        if not self._base:
+        changed = not self._base
+        if changed:
             self.root.clean()
             for kind, name in MAKING:
                 self._make(kind, name)
-            self._base = self.root.state()
-        elif not self._undo(self.root.state()):
+        else:
+            changed = not self._undo(self.root.state())
+        self._make_images()
+        if changed:
             self._base = self.root.state()
         networks = {item["Name"]: item["Id"] for item in self.root.get("GET", "/networks")}
         self._words |= {
@@ -217,6 +220,14 @@ class Stage:
             config = {"NetworkMode": "alices-net", "Binds": ["alices-data:/data"]}
             found = owner.run(name, HostConfig=config)
         self._words[MAKING[kind, name]] = found
+
+    def _make_images(self) -> None:
+        """Have a name that all share, and an image of Bob's with a secret in its environment and one in a file."""
+        self.root.get("POST", "/images/busybox/tag?repo=shared&tag=1")
+        if not self.inspect("/images/bobs-image:1/json"):
+            self.bob.build(f"FROM busybox\nENV SECRET={SECRET}\nCOPY Dockerfile /{FILE}\n", "t=bobs-image:1")
+        self._words |= {"IMAGE": self.inspect("/images/bobs-image:1/json")["Id"]}
+        self._words |= {"BASE": self.inspect("/images/busybox/json")["Id"]}
 
     # Attacking
 
