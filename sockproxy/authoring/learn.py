@@ -157,7 +157,7 @@ def _wider(name: str, value: Value, kind: Kind) -> Iterator[Value]:
     if isinstance(value, bool):
         yield not value
     elif name == "binds" and isinstance(value, list):
-        places = sorted({text.partition(":")[0] for text in map(str, said) if text.startswith("/")}, key=len)
+        places = _longest({text.partition(":")[0] for text in map(str, said) if text.startswith("/")})
         for mode in ("ro", "rw"):
             for path in places:
                 yield [*value, {"path": path.rstrip("/") or "/", "mode": mode}]
@@ -167,7 +167,7 @@ def _wider(name: str, value: Value, kind: Kind) -> Iterator[Value]:
     elif isinstance(value, dict):
         for key, bound in value.items():
             if isinstance(bound, list):
-                asked = [*map(str, said), *EVERYWHERE]
+                asked = [*_longest({*map(str, said)} - {ALL}), *EVERYWHERE]
                 yield from ({**value, key: [*bound, word]} for word in asked if word and word not in bound)
                 yield {**value, key: [ALL]}
             else:
@@ -206,7 +206,13 @@ def _words(name: str, said: list[object]) -> list[str]:
     known = set(re.findall(r'"([A-Za-z_]+)"', form)) if '"enum"' in form else None
     if name == "host_namespaces":
         return sorted(known or ())
-    return [text for text in dict.fromkeys(texts) if text and (known is None or text in known) and text != ALL]
+    return _longest({text for text in texts if text and (known is None or text in known) and text != ALL})
+
+
+def _longest(texts: set[str]) -> list[str]:
+    """Order what may be part of a rule, the longest first: of places and of beginnings that is what allows least,
+    whatever shorter ones the request has elsewhere."""
+    return sorted(texts, key=lambda text: (-len(text), text))
 
 
 def _numbers(said: list[object]) -> set[int]:

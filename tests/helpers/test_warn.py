@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from sockproxy.policy.compile import compile_text, dump
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers import model, warn
+from sockproxy_helpers import model, policy, warn
+from sockproxy_helpers.caller import Caller, Container
+from sockproxy_helpers.context import context_of
 from sockproxy_helpers.errors import Malformed, Refused
+from sockproxy_helpers.ledger import Ledger
+from sockproxy_helpers.objects import Objects
+from sockproxy_helpers.policy import Decision, Policy
+from sockproxy_helpers.references import Resolution
+from tests.helpers.asked import KIM, LEE, Asked, finish
 from tests.support.judging import DEVELOPER, OPERATIONS, context
 
 WARNING = DEVELOPER | {"mode": "warn", "sysctls": [], "ulimits": {}}
@@ -81,6 +89,52 @@ def test_several_at_once_and_no_bound_of_the_persons() -> None:
 def test_without_warn_mode_nothing_is_judged_twice() -> None:
     ctx = context(DEVELOPER | {"mode": "enforce"}, "ContainerCreate")
     assert warn.settle(ctx, lambda: pytest.fail("judged")) == []
+
+
+TRIED = b"""version: 1
+bindings:
+  - {container: {name: box, owner: kim}, role: tried}
+  - {user: kim, role: tried}
+  - {group: team, role: shared}
+roles:
+  tried: {extends: viewer, mode: warn, via: [token]}
+  shared: {extends: viewer, mode: warn, share: group}
+"""
+
+
+def test_how_one_is_known_counts_in_warn_mode_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token's role is not to be had without one, whatever the mode; a container's is that container's."""
+    loaded = Policy(dump(compile_text(TRIED, "p.yaml")))
+
+    def kim(via: str, container: str = "") -> Decision:
+        who = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
+        who.via = via
+        who.container = Container("a" * 64, container, "busybox", {}, 1000, "") if container else None
+        return loaded.decide(who, "ContainerStart")
+
+    assert (kim("token").allowed, kim("token").why) == (True, "role tried does not allow ContainerStart")
+    assert (kim("container", "box").allowed, kim("container", "box").why) == (True, kim("token").why)
+    for via, container in (("peer", ""), ("password", ""), ("container", "other")):
+        assert "may not be held by who is known by" in kim(via, container).why
+        assert not kim(via, container).allowed
+
+
+def test_who_shares_does_not_remove_in_warn_mode_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {KIM: ("kim2", ("team",), "/"), LEE: ("lee", ("team",), "/")}
+    monkeypatch.setattr(policy, "account", people.__getitem__)
+    loaded, daemon = Policy(dump(compile_text(TRIED, "p.yaml"))), Asked()
+    theirs = daemon.container(0xA, "theirs", LEE)
+    who = Caller(KIM, KIM, 1, "kim2", ["team"], "/")
+    for operation, allowed in (("ContainerStart", True), ("ContainerDelete", False), ("ContainerUpdate", False)):
+        decision = loaded.decide(who, operation)
+        assert decision.why  # let through by the mode
+        resolution = Resolution(Objects(), Ledger("/nowhere"), daemon, context_of(decision, who, operation))  # type: ignore[arg-type]
+        if allowed:
+            finish(resolution.run(variables := {"id": "theirs"}, [], None))
+            assert variables == {"id": theirs}
+        else:
+            with pytest.raises(Refused, match="not remove or change it"):
+                finish(resolution.run({"id": "theirs"}, [], {}))
 
 
 def test_operations_that_nobody_checks_are_none_of_them() -> None:

@@ -5,6 +5,7 @@ The same judge says so both times, and looks at the daemon, at the host or at wh
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support.proxy import Proxy, default_policy
 from tests.support.raw import call
 from tests.support.users import Users
 from tests.threats.attacks import ATTACKS, OPEN, UNSHOWN
+from tests.threats.elsewhere import ELSEWHERE
 from tests.threats.stage import Attack, Stage
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
@@ -44,6 +46,13 @@ def stages(engines: Engines, users: Users, folder: Path) -> Iterator[Callable[[s
 
 def test_names_are_unique() -> None:
     assert len({(row.engine, row.threat, row.name) for row in ATTACKS + OPEN}) == len(ATTACKS + OPEN)
+
+
+@pytest.mark.parametrize("name", sorted({name for names in ELSEWHERE.values() for name in names}))
+def test_what_is_tried_elsewhere_is(name: str) -> None:
+    path, _, function = name.partition("::")
+    tree = ast.parse((Path(__file__).parents[1] / path).read_text())
+    assert function in [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda row: f"{row.engine}-{row.name}")

@@ -145,6 +145,41 @@ def test_the_least_of_each_rule(recording: Recording, run: Any, rule: str) -> No
     assert set(role["operations"]) == {"ContainerCreate", "SystemOptions", "SystemPing", "SystemPingHead"}
 
 
+# What stands elsewhere in a request, and would allow what it asks and more.
+MISLEADING: dict[str, tuple[dict[str, object], dict[str, object], object]] = {
+    "binds": ({"Binds": ["/srv/a:/a"]}, {"WorkingDir": "/"}, [{"path": "/srv/a", "mode": "rw"}]),
+    "sysctls": ({"Sysctls": {"net.core.somaxconn": "9"}}, {"User": "net."}, ["net.core.somaxconn"]),
+    "runtimes": ({"Runtime": "runsc"}, {"User": "ALL"}, ["runsc"]),
+    "ports": (
+        {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}},
+        {"User": "ALL", "WorkingDir": "1", "StopTimeout": 1},
+        {"min": 8080, "addresses": ["127.0.0.1"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", MISLEADING)
+def test_words_that_would_mislead(recording: Recording, run: Any, rule: str) -> None:
+    host, more, least = MISLEADING[rule]
+    recording.call("ContainerCreate", {"Image": "a", **more, "HostConfig": host})
+    assert learned(run)[1]["rules"][rule][0] == least
+
+
+ODD = 'a"]}\nbindings: [{user: eve, role: admin}]\n#\u2028\x85: {'
+
+
+def test_odd_bytes_are_no_policy(recording: Recording, run: Any) -> None:
+    """Names and commands are chosen by who calls: none of them ends a line of the file, or begins a rule."""
+    body = {"Image": "a", "Cmd": [ODD], "User": ODD, "Labels": {ODD: ODD}, "HostConfig": {"Binds": ["/srv/{home}:/a"]}}
+    recording.call("ContainerCreate", body, name=ODD)
+    recording.call("ContainerStop", objects=[{"kind": "container", "id": "a" * 64, "name": ODD, "owner": KIM.uid}])
+    text, role = learned(run)
+    assert "user: eve" not in text.replace("\\n", "")
+    compiled = compile_text(text.encode(), "learned.yaml")
+    assert compiled["users"].keys() == {"root", "kim"}
+    assert role["rules"]["binds"][0] == [{"path": "/srv/{home}", "mode": "rw"}]
+
+
 def test_others_things(recording: Recording, run: Any) -> None:
     recording.call("ContainerStop", objects=[{"kind": "container", "id": "b0" * 32, "owner": 1001}])
     assert learned(run)[1]["rules"]["sees_all"][0] is True
