@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.cli import assert_done, assert_refused
 from tests.support.engines import Engine
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, eventually
 from tests.support.users import Users
 
 pytestmark = pytest.mark.daemon
@@ -49,6 +49,13 @@ def test_let_through_and_told(engine: Engine, users: Users, start_proxy: Callabl
     assert "No such container" in run(bob, "rename", "renamed", "his").stderr
     assert_refused(run(alice, "swarm", "init"))
     assert "/a" not in engine.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
+
+    proxy.reload(proxy.config.read_text() + "    share: group\n")
+    eventually(lambda: run(bob, "inspect", "renamed").returncode == 0, "the new policy")
+    for command in (["rm", "-f", "renamed"], ["rename", "renamed", "his"], ["update", "--cpus", "1", "renamed"]):
+        assert "role tried may use the container renamed, not remove or change it" in run(bob, *command).stderr
+    assert_refused(run(bob, "create", "--name", "a", "--pid", "container:renamed", "--privileged", "busybox"))
+    assert json.loads(engine.docker("inspect", "renamed").stdout)[0]["Id"] == shown["Id"]
 
     told = {}
     for record in proxy.records():

@@ -232,10 +232,14 @@ def take_listener(pid: int, path: str) -> socket.socket:
     """Take the listening socket out of the front: the take-over, as it were."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
-    fd = libc.syscall(_PIDFD_GETFD, pidfd, 3, 0)  # the first that was passed to it (sd_listen_fds(3))
+    for number in (3, 4):  # those that were passed to it (sd_listen_fds(3))
+        fd = libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
+        assert fd >= 0, os.strerror(ctypes.get_errno())
+        listener = socket.socket(fileno=fd)
+        if listener.getsockname() == path:
+            break
+        listener.close()
     os.close(pidfd)
-    assert fd >= 0, os.strerror(ctypes.get_errno())
-    listener = socket.socket(fileno=fd)
     assert listener.getsockname() == path
     return listener
 
@@ -455,6 +459,8 @@ def foreign(kind: str, hostile: Hostile, stack: contextlib.ExitStack) -> list[in
             "unconnected": lambda: socket.socket(socket.AF_UNIX),
             "abstract": lambda: abstract(str(hostile.proxy.listen), stack),
             "other service": lambda: other_service(hostile, stack),
+            "status": lambda: accepted_for_status(hostile, stack),
+            "own lines": lambda: asking_for_own_lines(hostile),
         }[kind]()
         fd = sock.detach()
     stack.callback(os.close, fd)
@@ -488,9 +494,27 @@ def other_service(hostile: Hostile, stack: contextlib.ExitStack) -> socket.socke
     return listener.accept()[0]
 
 
+def accepted_for_status(hostile: Hostile, stack: contextlib.ExitStack) -> socket.socket:
+    """Accept root's connection at the front's own other socket."""
+    path = str(hostile.proxy.runtime / "status.sock")
+    listener = stack.enter_context(take_listener(hostile.pids["front"], path))
+    stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+    return listener.accept()[0]
+
+
+def asking_for_own_lines(hostile: Hostile) -> socket.socket:
+    """Connect to what root listens at, as the front: the kernel says that root is at the other end."""
+    sock = socket.socket(socket.AF_UNIX)
+    with hostile.being(hostile.front.pw_uid, hostile.front.pw_gid):
+        sock.connect(str(hostile.proxy.runtime / "own-lines.sock"))
+    assert struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1] == 0
+    return sock
+
+
 KINDS = [
     *("none", "two", "a hundred", "file", "directory", "policy", "pipe", "pidfd", "listener", "user's end"),
     *("socketpair of root", "seqpacket", "datagram", "tcp", "netlink", "unconnected", "abstract", "other service"),
+    *("status", "own lines"),
 ]
 
 
