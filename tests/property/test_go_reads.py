@@ -18,7 +18,7 @@ from sockproxy_helpers import model, strict
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.fields import Field
 from sockproxy_helpers.walk import Walk
-from tests.support.gojson import GoError, meaning, read
+from tests.support.gojson import GoError, meaning, plain, read, scan
 from tests.support.judging import ADMIN, OPERATIONS, context, judge
 
 CORPUS = [
@@ -67,11 +67,19 @@ def spell(value: Any, chance: random.Random) -> str:
         if chance.random() < 0.05:
             items.insert(chance.randrange(len(items) + 1), chance.choice(["null", "1", "{}"]))
         return "[" + ",".join(items) + "]"
+    if chance.random() < 0.02:
+        return nested(chance.randint(1, 2 * strict.DEEPEST), chance)
     if chance.random() < 0.04:
         return chance.choice(
             ["null", "1e2", "1.0", "-0", "00", "1E400", "99999999999999999999", "NaN", '"1"', "tru", "[[]]"]
         )
     return _quoted(value, chance) if isinstance(value, str) else json.dumps(value)
+
+
+def nested(depth: int, chance: random.Random) -> str:
+    """Write lists and objects in one another."""
+    pairs = chance.choices([("[", "]"), ('{"Env":', "}"), ('{"a":null,"HostConfig":', "}")], k=depth - 1)
+    return "".join(first for first, _ in pairs) + "[]" + "".join(last for _, last in reversed(pairs))
 
 
 def _key(key: str, chance: random.Random) -> str:
@@ -95,8 +103,18 @@ def around(text: str, chance: random.Random) -> bytes:
     """Put something around a body, now and then."""
     data = text.encode(errors="surrogatepass")
     if chance.random() < 0.1:
+        blank = b" \t\r\n"[chance.randrange(4) :][:1] * (strict.LARGEST - len(data) + chance.randint(-1, 1))
         data = chance.choice(
-            [b"\xef\xbb\xbf" + data, data + b" {}", data + b"\0", b"\n" + data + b"\t", data + b",", data[:-1]]
+            [
+                blank + data,
+                data + blank,
+                b"\xef\xbb\xbf" + data,
+                data + b" {}",
+                data + b"\0",
+                b"\n" + data + b"\t",
+                data + b",",
+                data[:-1],
+            ]
         )
     if chance.random() < 0.03 and data:
         at = chance.randrange(len(data))
@@ -116,6 +134,51 @@ def test_what_is_kept_is_what_go_reads(request: tuple[str, Any], chance: random.
     except (Malformed, Refused):
         return
     assert meaning(read(FIELDS[operation], data)) == meaning(kept)
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 2 * strict.DEEPEST), st.integers(0, 2**64).map(random.Random))
+def test_depth_ends_where_it_is_said_to(depth: int, chance: random.Random) -> None:
+    data = nested(depth, chance).encode()
+    if depth > strict.DEEPEST:
+        with pytest.raises(Malformed, match=f"deeper than {strict.DEEPEST}"):
+            strict.parse(data)
+    else:
+        assert strict.parse(data) == json.loads(data) == plain(scan(data.decode()))
+
+
+@pytest.mark.parametrize("depth", [5_000, 10_000, 200_000])
+def test_however_deep_it_is_malformed(depth: int) -> None:
+    """Go gives up at 10,000; nothing of ours may give up otherwise."""
+    for first, last in (("[", "]"), ('{"HostConfig":', "}")):
+        with pytest.raises(Malformed, match=r"deeper than|more than|not JSON"):
+            strict.parse((first * depth + "1" + last * depth).encode()[: strict.LARGEST + 9])
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(CORPUS), st.integers(-2, 2), st.integers(0, 3), st.booleans())
+def test_size_ends_where_it_is_said_to(request: tuple[str, Any], beyond: int, kind: int, before: bool) -> None:
+    """Padding counts, wherever it stands: what is cut off nobody reads."""
+    data = json.dumps(request[1]).encode()
+    blank = b" \t\r\n"[kind : kind + 1] * (strict.LARGEST - len(data) + beyond)
+    whole = blank + data if before else data + blank
+    if beyond > 0:
+        with pytest.raises(Malformed, match=f"more than {strict.LARGEST} bytes"):
+            strict.parse(whole)
+    else:
+        assert strict.parse(whole) == request[1]
+
+
+@settings(max_examples=50)
+@given(st.integers(strict.MOST - 3, strict.MOST + 3), st.booleans())
+def test_values_end_where_it_is_said_to(count: int, keyed: bool) -> None:
+    items = [f'"{number}":0' if keyed else "0" for number in range(count)]
+    data = ("{" + ",".join(items) + "}" if keyed else "[" + ",".join(items) + "]").encode()
+    if count > strict.MOST:
+        with pytest.raises(Malformed, match=f"more than {strict.MOST} values"):
+            strict.parse(data)
+    else:
+        assert len(strict.parse(data)) == count  # type: ignore[arg-type]
 
 
 @settings(max_examples=500)
