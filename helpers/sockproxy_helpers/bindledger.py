@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 
 _NAME = re.compile(r"sockproxy-([0-9]{1,10})-[0-9a-f]{32}")
+_DRAFT = ".new"  # ends the name of a record that is being written
 LARGEST = 65536
 
 
@@ -123,7 +124,7 @@ class BindLedger:
         """Write a record; who belongs to the folder's group can read it, by the folder's setgid bit."""
         path = self._path(name)
         os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
-        draft = f"{path}.new"
+        draft = path + _DRAFT
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         with open(fd, "wb") as file:
             file.write(json.dumps(bind.fields(), separators=(",", ":")).encode())
@@ -151,23 +152,32 @@ class BindLedger:
         except FileNotFoundError:
             pass
 
+    def clear(self) -> None:
+        """Remove what its only writer, this process, was killed at in an earlier life."""
+        for folder in self._folders():
+            for name in os.listdir(folder):
+                if name.endswith(_DRAFT):
+                    os.unlink(f"{folder}/{name}")
+
     def count(self, uid: int) -> int:
         """Count a user's binds."""
-        return sum(1 for _ in self._names(str(uid)))
+        return sum(1 for _ in self._names(f"{self._folder}/{uid}"))
 
     def names(self) -> Iterator[tuple[str, float]]:
         """List all names, with when they were written (seconds since the epoch)."""
+        for folder in self._folders():
+            yield from self._names(folder)
+
+    def _folders(self) -> list[str]:
         try:
             with os.scandir(self._folder) as folders:
-                uids = [entry.name for entry in folders if entry.name.isdecimal()]
+                return [entry.path for entry in folders if entry.name.isdecimal()]
         except FileNotFoundError:
-            return
-        for uid in uids:
-            yield from self._names(uid)
+            return []
 
-    def _names(self, uid: str) -> Iterator[tuple[str, float]]:
+    def _names(self, folder: str) -> Iterator[tuple[str, float]]:
         try:
-            with os.scandir(f"{self._folder}/{uid}") as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     if owner(entry.name) is not None:
                         yield entry.name, entry.stat(follow_symlinks=False).st_mtime

@@ -42,6 +42,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep for ever."""
+        self._ledger.clear()
         while True:
             events, daemon = Daemon(self._loop, self._docker), Daemon(self._loop, self._docker)
             try:

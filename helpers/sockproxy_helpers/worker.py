@@ -87,6 +87,8 @@ def _work(channel: socket.socket, work: Callable[[], Reply]) -> None:
         except OSError as error:
             reply = fault(Unavailable(f"the bind can't be made: {error.strerror}", 500))
         os.write(kept, json.dumps(reply).encode())
+    except BrokenPipeError:
+        pass  # who asked was killed
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

@@ -29,6 +29,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ledger.read(name)
 
 
+def test_a_draft_is_left_by_a_kill_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, name, other = BindLedger(str(tmp_path)), new_name(1000), new_name(1001)
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    ledger.write(other, Bind({**FIELDS, "uid": 1001}))
+    with monkeypatch.context() as patched:
+        patched.setattr("os.rename", killed)
+        with pytest.raises(SystemExit):
+            ledger.write(name, Bind(FIELDS))
+    assert len(list(tmp_path.glob("*/*"))) == 2
+    assert ledger.count(1000) == 0
+    BindLedger(str(tmp_path)).clear()
+    assert [path.name for path in tmp_path.glob("*/*")] == [other]
+
+
 def test_a_record_of_before_daemons_could_remap_users_counts(tmp_path: Path) -> None:
     name, old = new_name(1000), {key: value for key, value in FIELDS.items() if key != "root"}
     (tmp_path / "1000").mkdir()
