@@ -86,6 +86,11 @@ class Call:
             raise ValueError("a chunked upload in HTTP/1.0")
         self.operation.target(self.version, self.variables, self.query)
 
+    def forget(self) -> None:
+        """Keep what the end of a stream needs alone: it may last for days."""
+        self.query, self.session, self.variables, self.headers = [], [], {}, {}
+        self.body = self.early = b""
+
     def again(self, request_id: str) -> Call:
         """Give the same call with another id; they share all else, which is not to be changed."""
         twin = Call.__new__(Call)

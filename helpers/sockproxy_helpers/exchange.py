@@ -152,6 +152,7 @@ class Exchange(Transfer):
             await self.mediated.run(self._channel.fileno(), client, self._daemon, head, self._call.early)
             return b""
         up = Raw(client, daemon, self._call.early, None)
+        self._call.forget()
         head, begun = response.head(self._call.request_id, False), bytes(self._daemon.received)
         down: Flow = Raw(daemon, client, begun, None, head)
         if self.recording:

@@ -17,6 +17,7 @@ RECEIVE = 65536
 LITTLE = 4096  # bytes; a read of less has most likely taken all, and epoll tells if not: a read spared (measured: 3 us)
 BUFFER = bytearray(256 << 10)  # recv_into: a new one of this size at each call would go through mmap (measured)
 TAIL = 1024  # bytes
+NOTHING = memoryview(b"")  # one for all: an idle stream has two flows
 
 
 class Broken(Exception):
@@ -89,7 +90,7 @@ class Flow:
     def _drain(self) -> None:
         while self._pending:
             sent = self.sink.send(self._pending)
-            self._pending = self._pending[sent:]
+            self._pending = self._pending[sent:] if sent < len(self._pending) else NOTHING
             self.count += sent
 
     def _fill(self) -> bool:

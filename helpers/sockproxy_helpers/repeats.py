@@ -76,11 +76,12 @@ Repeats = dict[bytes, dict[object, Repeat]]  # by the message's key, then by the
 
 def keep(known: Repeats, asked: Asked, who: Caller, made: Repeat) -> None:
     """Keep what was made of a call, if it may be kept."""
-    if not asked.key or not _may_be_kept(made.call, who, made.decision):
+    key, asked.key = asked.key, b""
+    if not key or not _may_be_kept(made.call, who, made.decision):
         return
     if sum(map(len, known.values())) >= MOST:
         known.clear()
-    known.setdefault(asked.key, {})[_person(who)] = made
+    known.setdefault(key, {})[_person(who)] = made
 
 
 def _may_be_kept(call: Call, who: Caller, decision: Decision) -> bool:

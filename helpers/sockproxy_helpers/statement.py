@@ -142,7 +142,7 @@ class Statement:
 
     def forget(self) -> None:
         """Keep what the outcome needs alone: a stream may last for days."""
-        self.said, self.objects = {}, []
+        self.said, self.objects, self._query, self._body = {}, [], [], None
 
     def outcome(
         self, exchange: Exchange, why: str, answer: bytes, spent: float, recording: dict[str, object] | None = None

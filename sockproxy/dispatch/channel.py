@@ -62,6 +62,7 @@ class Helpers:
             HelperGone: it isn't there, or it died; `sent` tells whether the client has got part of an answer.
         """
         channel = await self._begin(scope, message, client)
+        del message  # a stream may last for days
         try:
             reply = await _receive(channel)
         except BaseException:

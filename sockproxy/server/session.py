@@ -201,9 +201,12 @@ class Session:
             del self._client.buffer[:size]
             self._unread = self._unread or bool(early)  # unless the helper gives back what it has not used
         assertion = self._vouched.assertion if self._vouched and operation.name not in PUBLIC else ""
-        message = request.message(self._request_id, len(content), upload, assertion, content + early)
         with self._services.meter.call(self._visit, operation, list(request.variables.values())):
-            return await self._services.helpers.run(operation.scope, message, self._client.sock)
+            return await self._services.helpers.run(
+                operation.scope,
+                request.message(self._request_id, len(content), upload, assertion, content + early),
+                self._client.sock,
+            )
 
     async def _reply(self, reply: Reply) -> bool:
         """Act on a helper's last word."""

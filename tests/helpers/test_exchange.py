@@ -842,6 +842,21 @@ def test_half_close_of_the_client_is_the_end_of_stdin_only(chain):
     assert chain.end is None
 
 
+def test_a_stream_holds_nothing_of_its_call(chain):
+    """It may last for days, and there may be thousands."""
+
+    async def part() -> None:
+        peer = await open_stream(chain)
+        call = chain.exchange._call
+        assert [call.headers, call.query, call.variables, call.early] == [{}, [], {}, b""]
+        await chain.client.send(b"stdin")
+        assert await peer.read(5) == b"stdin"
+        peer.close()
+        chain.client.close()
+
+    chain.run(chain.call(**ATTACH), part())
+
+
 def test_half_close_of_the_daemon_leaves_stdin_open(chain):
     async def part() -> None:
         peer = await open_stream(chain)
