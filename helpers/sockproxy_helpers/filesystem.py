@@ -18,6 +18,7 @@ _KEY = r"[A-Za-z0-9_./:-]+"
 _PAIR = rf"""(?:({_KEY})|"({_KEY})"|'({_KEY})')=(?:"[^"\\]*"|'[^'\\]*'|[^\s"'\\]*)"""
 _PAIRS = re.compile(rf"{_PAIR}(?:\s+{_PAIR})*\s*")
 _OLD_PAIR = re.compile(rf"({_KEY})\s+[^\\]*")
+_ACCOUNT = re.compile("[a-z0-9_-]+")  # of Docker Hub: what has no dot or colon is no host
 _BUILDKIT = re.compile(r"(?:.*/)?moby/buildkit(?:[:@].*)?")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 
@@ -91,6 +92,14 @@ def from_image(value: str, ctx: Context) -> str:
     return value
 
 
+def search_term(value: str, ctx: Context) -> str:
+    """Allow a search at Docker Hub; a term may name another host, and the daemon would ask that one."""
+    first, slash, _ = value.partition("/")
+    if slash and not (_ACCOUNT.fullmatch(first) and first != "localhost") and not ctx.flag("fetch"):
+        raise ctx.refusal("may not have the daemon search at other hosts (allowed: Docker Hub, by words)", "fetch")
+    return value
+
+
 def volume_name(value: str, ctx: Context) -> str:
     """Allow the Engine's grammar of volume names; "" lets the daemon choose one."""
     if value and not NAME.fullmatch(value):
@@ -114,6 +123,7 @@ RULES: Rules = {
     "own_cache": rules.own_cache,
     "own_cgroup": rules.own_cgroup,
     "own_filters": rules.own_filters,
+    "search_term": search_term,
     "seen_filters": rules.seen_filters,
     "owned_labels": rules.owned_labels,
     "memory_or_limit": bounds.memory_or_limit,

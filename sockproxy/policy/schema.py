@@ -154,7 +154,7 @@ RULES = {
             [],
             "have a Dockerfile read by these images, beside the builder's own frontend (# syntax=): {}",
         ),
-        Rule("fetch", flag, False, "let the daemon fetch URLs (builds and imports from the network)"),
+        Rule("fetch", flag, False, "let the daemon fetch URLs (builds, imports and searches at any host)"),
         Rule("build_bridge", flag, False, "give the steps of BuildKit builds the network that all of them share"),
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),
         Rule("default_bridge", flag, False, "put containers on the bridge that all share"),

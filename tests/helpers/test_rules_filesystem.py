@@ -226,6 +226,22 @@ def test_volumes(body: dict[str, object]) -> None:
     assert judge("VolumeCreate", {"Name": "", "Driver": "local", "DriverOpts": {}})
 
 
+@pytest.mark.parametrize("term", ["nginx", "library/nginx", "some_one/x.y", "a/b/c", "127.0.0.1:80", "localhost"])
+def test_searches(term: str) -> None:
+    assert ("term", term) in judge("ImageSearch", query=[("term", term)])[0]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:80", "localhost", "169.254.169.254", "[::1]", "a.b", "http:", "", "A", "é"]
+)
+def test_searches_elsewhere(host: str) -> None:
+    query = [("term", f"{host}/x")]
+    with pytest.raises(Refused, match="search at other hosts") as refusal:
+        judge("ImageSearch", query=query)
+    assert (refusal.value.rule, refusal.value.field) == ("fetch", "?term")
+    assert judge("ImageSearch", query=query, rules=ADMIN)[0]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [

@@ -250,6 +250,7 @@ ROWS_FILES = [
     create("options of a volume's driver, inline", FILES, lambda stage: "/etc" in str((stage.inspect("/volumes/evil") or {}).get("Options")), {"Mounts": [{"Type": "volume", "Source": "evil", "Target": "/h", "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": {"type": "none", "o": "bind", "device": "/etc"}}}}]}),
     create("the same without a name", FILES, host(lambda config: "/etc" in str(config["Mounts"])), {"Mounts": [{"Type": "volume", "Target": "/h", "VolumeOptions": {"DriverConfig": {"Options": {"type": "none", "o": "rbind", "device": "/etc"}}}}]}),
     run("a connection to root's socket by the syslog driver", FILES, lambda stage: stage.socket_hit(), {"LogConfig": {"Type": "syslog", "Config": {"syslog-address": "unix://{SOCKET}"}}}),
+    create("datagrams to the host's own services by the gelf driver", FILES, host(lambda config: config["LogConfig"]["Type"] == "gelf"), {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://127.0.0.1:12201"}}}),
     run("a connection to root's socket by the fluentd driver", FILES, lambda stage: stage.socket_hit(), {"LogConfig": {"Type": "fluentd", "Config": {"fluentd-address": "unix://{SOCKET}"}}}),
     ask("docker run -v", FILES, from_host("/etc"), Docker("create -v /etc:/h busybox true")),
     ask("docker run --mount", FILES, from_host("/etc"), Docker("create --mount type=bind,source=/etc,target=/h busybox true")),
@@ -294,6 +295,7 @@ ROWS_NETWORKS = [
     ask("addresses of all interfaces", NETWORKS, lambda stage: stage.inspect("/networks/evil"), Ask("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.bridge.host_binding_ipv4": "192.0.2.2"}})),
     ask("a macvlan on the host's interface", NETWORKS, lambda stage: (stage.inspect("/networks/evil") or {}).get("Driver") == "macvlan", Ask("POST", "/networks/create", {"Name": "evil", "Driver": "macvlan", "Options": {"parent": "eth0"}})),
     ask("a network called as another's ID", NETWORKS, lambda stage: any(name == stage.word("NET") for name, _ in stage.state()[1]["networks"].values()), Ask("POST", "/networks/create", {"Name": "{NET}"}), engine="20"),
+    ask("a second network of another's name, so that the name means nothing", NETWORKS, lambda stage: [name for name, _ in stage.state()[1]["networks"].values()].count("bobs-net") > 1, Ask("POST", "/networks/create", {"Name": "bobs-net"}), engine="20"),
     create("another's network", NETWORKS, on_network("bobs-net"), {"NetworkMode": "bobs-net"}),
     create("another's network by ID", NETWORKS, on_network("bobs-net"), {"NetworkMode": "{NET}"}),
     create("another's network as an endpoint", NETWORKS, on_network("bobs-net"), {}, NetworkingConfig={"EndpointsConfig": {"bobs-net": {}}}),
@@ -549,6 +551,7 @@ DEPUTY = "the daemon as a deputy: what only the host reaches"
 ROWS_DEPUTY = [
     ask("an import from a URL", DEPUTY, lambda stage: stage.service_hit("/import"), Ask("POST", "/images/create?fromSrc=http://127.0.0.1:{PORT}/import")),
     ask("a build from a URL", DEPUTY, lambda stage: stage.service_hit("/remote"), Ask("POST", "/build?remote=http://127.0.0.1:{PORT}/remote", b"")),
+    ask("a search", DEPUTY, lambda stage: stage.service_hit("/v1"), Ask("GET", "/images/search?term=127.0.0.1:{PORT}/x")),
     ask("a plugin's privileges", DEPUTY, lambda stage: stage.service_hit("/v2"), Ask("GET", "/plugins/privileges?remote=127.0.0.1:{PORT}/plugin:1")),
     ask("a plugin pulled", DEPUTY, lambda stage: stage.service_hit("/v2"), Ask("POST", "/plugins/pull?remote=127.0.0.1:{PORT}/plugin:1", [])),
 ]  # fmt: skip
@@ -587,6 +590,8 @@ UNSHOWN: list[tuple[str, str, Any]] = [
     # no ipvlan in its kernel
     ("POST", "/networks/create", {"Name": "evil", "Driver": "ipvlan"}),
     ("POST", "/networks/create", {"Name": "evil", "Driver": "ipvlan", "Options": {"parent": "eth0", "ipvlan_mode": "l2"}}),
+    # the engine would not start another container: its own bridge gets other addresses
+    ("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.bridge.name": "docker0"}}),
     # no such plugins, which would run as root of the host
     ("POST", "/volumes/create", {"Name": "evil", "Driver": "sshfs", "DriverOpts": {"sshcmd": "x"}}),
     ("POST", CREATE, wish({"VolumeDriver": "sshfs", "Binds": ["evil:/x"]})),
