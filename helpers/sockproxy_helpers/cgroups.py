@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 # docker-ID.scope, ID, cri-containerd-ID.scope, libpod-ID.scope: what runc and crun are told to make.
+ID = 64  # letters
 _CONTAINER = re.compile(r"(?:[a-z]{1,16}-){0,3}([0-9a-f]{64})(?:\.scope)?")
 
 
@@ -16,7 +17,7 @@ def parse(lines: list[str]) -> dict[str, str]:
 
 def containers(paths: dict[str, str]) -> list[str]:
     """Find the IDs of containers in paths of cgroups."""
-    words = [_CONTAINER.fullmatch(word) for path in paths.values() for word in path.split("/")]
+    words = [_CONTAINER.fullmatch(word) for path in paths.values() if len(path) >= ID for word in path.split("/")]
     return list(dict.fromkeys(word[1] for word in words if word))
 
 

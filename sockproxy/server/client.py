@@ -20,11 +20,16 @@ LINGER_SECONDS = 0.5  # for a client that still sends while it is refused: its C
 
 
 class Client:
-    """Own a client's connection."""
+    """Own a client's connection.
+
+    Attributes:
+        ended: it sends nothing more.
+    """
 
     def __init__(self, sock: socket.socket, account: Account) -> None:
         self.sock, self.account = sock, account
         self.buffer = bytearray()
+        self.ended = False
         self._held = 0
 
     def hold(self, size: int) -> None:
@@ -43,11 +48,13 @@ class Client:
         while True:
             await trio.lowlevel.wait_readable(self.sock)
             try:
-                return self.sock.recv(RECEIVE)
+                received = self.sock.recv(RECEIVE)
             except BlockingIOError:
                 continue
             except OSError:
-                return b""
+                received = b""
+            self.ended = not received
+            return received
 
     async def send(self, data: bytes) -> None:
         """Send all bytes.
@@ -95,7 +102,12 @@ class Client:
         return end
 
     async def linger(self) -> None:
-        """End the connection so that the client gets what was sent: closing on unread bytes resets it (unix(7))."""
+        """End the connection so that the client gets what was sent: closing on unread bytes resets it (unix(7)).
+
+        Who has ended first can't have sent any that are unread.
+        """
+        if self.ended:
+            return
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
