@@ -31,13 +31,13 @@ def main() -> int:
             if names and fault.__name__ not in names:
                 continue
             scene.said.clear()
+            verdict = "held"
             try:
                 with scene.whole():
                     fault(scene, count)
             except Exception:
-                failed = True
+                verdict, failed = "FAILED", True
                 traceback.print_exc()
-            verdict = "FAILED" if sys.exc_info()[0] or failed else "held"
             print(f"| {fault.__name__.replace('_', ' ')} | {verdict} | {' '.join(scene.said)} |", flush=True)
     finally:
         scene.close()

@@ -12,17 +12,13 @@ import time
 from collections.abc import Callable
 
 from tests.bench import loads, upstream
-from tests.faults.scene import API, ID, LIST, ROOT_HELPERS, Scene, latencies, percent
+from tests.faults.asking import asking
+from tests.faults.scene import API, BODY, ID, LIST, ROOT_HELPERS, WHOLE, Scene, latencies, percent
+from tests.faults.shortages import short_of_memory, without_descriptors
 from tests.support.proxy import eventually
 from tests.support.raw import BrokenOff, Connection, call
 
 Fault = Callable[[Scene, int], None]
-BODY = b'{"Id":"' + ID.encode() + b'","Labels":{}}'
-WHOLE = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY),
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
-    % (BODY[:16], len(BODY) - 16, BODY[16:]),
-)
 STREAMING = f"{API}/containers/{ID}/logs?stdout=1"  # of which nothing is looked up for an admin
 REQUESTS = (
     f"GET {LIST} HTTP/1.1\r\nHost: d\r\n\r\n".encode(),
@@ -97,29 +93,8 @@ def slow_readers(scene: Scene, count: int) -> None:
 
 def killed(scene: Scene, count: int) -> None:
     """Each process killed so many times at random moments of calls: what fails says so, nothing is invented."""
-    chance, end, failures, answers = random.Random(1), threading.Event(), [0], [0]
-    wrong: list[object] = []
-
-    def ask() -> None:
-        while not end.is_set():
-            try:
-                with scene.connect() as connection:
-                    while not end.is_set():
-                        answer = connection.call("GET", LIST)
-                        answers[0] += 1
-                        if answer.status in (502, 503):
-                            failures[0] += 1
-                            assert answer.message
-                        elif answer.status != 200 or answer.body != upstream.SMALL:
-                            wrong.append((answer.status, answer.body))
-            except (OSError, BrokenOff):
-                failures[0] += 1  # cut: the front itself was killed
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    longest: dict[str, float] = {}
-    try:
+    chance, longest = random.Random(1), dict[str, float]()
+    with asking(scene) as asked:
         for _ in range(count):
             for name in ("front", "lifecycle", "network", "filesystem", "audit", "auth", "binds", "attacher"):
                 time.sleep(chance.random() * 0.05)
@@ -129,13 +104,8 @@ def killed(scene: Scene, count: int) -> None:
                 eventually(lambda name=name, pid=pid: scene.proxy.processes.get(name, pid) != pid, name)  # type: ignore[misc]
                 eventually(scene.serves, "service", 30)
                 longest[name] = max(longest.get(name, 0.0), time.monotonic() - begun)
-    finally:
-        end.set()
-        for thread in threads:
-            thread.join()
-    assert not wrong, wrong[:3]
     slowest = max(longest, key=longest.__getitem__)
-    scene.said.append(f"{8 * count} kills, {answers[0]} answers beside them, {failures[0]} failed and said so;")
+    scene.said.append(f"{8 * count} kills, {asked.answers} answers beside them, {asked.failures} failed and said so;")
     scene.said.append(f"longest until service: {longest[slowest]:.2f} s ({slowest})")
 
 
@@ -298,6 +268,8 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     half_requests: (500, 40),
     large_bodies: (150, 0),
     stopped_processes: (1, 0),
+    without_descriptors: (8, 0),
+    short_of_memory: (20, 0),
 }
 
 __all__ = ["FAULTS", "Fault"]

@@ -195,7 +195,7 @@ def test_floods_and_bombs_hurt_their_own_connection_only(proxy28: Proxy, users: 
         assert max(memory(pid) for pid in mediators(proxy28)) < 400 << 20, attack.__name__
         client.close()
     # What was sent before the end is still read: some seconds of work for the tens of thousands of frames.
-    eventually(lambda: len(mediators(proxy28)) == 2, "their processes end", 60)
+    eventually(lambda: len(mediators(proxy28)) == 2, "their processes end", 180)  # a busy machine takes its time
     other.close()
     eventually(lambda: len(mediators(proxy28)) == 1, "all but the first end")
 

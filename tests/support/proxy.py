@@ -59,13 +59,14 @@ class Proxy:
         folder: policy file, runtime, state and log folders, output of `up`.
     """
 
-    def __init__(self, engine: Engine, folder: Path, policy: str) -> None:
+    def __init__(self, engine: Engine, folder: Path, policy: str, descriptors: int = 0) -> None:
         self.engine, self.folder = engine, folder
         self.listen = folder / "docker.sock"
         self.docker_host = f"unix://{self.listen}"
         self.config, self.log, self.runtime = folder / "sockproxy.yaml", folder / "log", folder / "run"
         self.config.write_text(policy)
-        command = [sys.executable, "-I", "-m", "sockproxy", "up", "--config", self.config, "--listen", self.listen]
+        command = ["prlimit", f"--nofile={descriptors}", "--"] if descriptors else []
+        command += [sys.executable, "-I", "-m", "sockproxy", "up", "--config", self.config, "--listen", self.listen]
         command += ["--docker-socket", engine.socket, "--runtime-dir", self.runtime]
         command += ["--state-dir", folder / "state", "--log-dir", self.log, "--plugin-dir", engine.plugin_dir]
         self._command = command
