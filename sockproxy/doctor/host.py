@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from sockproxy import paths
-from sockproxy.doctor.machine import Finding, Machine, Unknown, is_socket
+from sockproxy.doctor.machine import Finding, Machine, Unknown, is_socket, words
 from sockproxy.errors import ConfigError
 from sockproxy.policy import report
 from sockproxy.policy.compile import compile_file
@@ -29,7 +29,8 @@ def daemon(machine: Machine) -> Iterator[Finding]:
         version = tuple(int(part) for part in str(said["ApiVersion"]).split("."))
     except (OSError, ValueError, KeyError) as error:
         yield Finding(
-            f"no Docker daemon answers at {path}: {error}", "start Docker, or name its socket with --docker-socket"
+            f"no Docker daemon answers at {path}: {words(error)}",
+            "start Docker, or name its socket with --docker-socket",
         )
         return
     yield Finding(f"{said.get('Version', 'an engine')}, API {said['ApiVersion']}")
@@ -42,7 +43,7 @@ def confinement(machine: Machine) -> Iterator[Finding]:
     try:
         said = machine.ask(machine.settings.docker_socket, "/info")
     except (OSError, ValueError) as error:
-        raise Unknown(f"the daemon does not tell: {error}") from None
+        raise Unknown(f"the daemon does not tell: {words(error)}") from None
     options = said.get("SecurityOptions") or []
     if not any(option.startswith("name=seccomp") and "unconfined" not in option for option in options):
         yield Finding(
@@ -69,7 +70,7 @@ def serving(machine: Machine) -> Iterator[Finding]:
     except Unknown:
         raise
     except OSError as error:
-        yield Finding(f"sockproxy does not answer at {path}: {error}", start)
+        yield Finding(f"sockproxy does not answer at {path}: {words(error)}", start)
     except ValueError as error:
         if " 403 " not in str(error):  # a refusal is an answer: this user has no role
             yield Finding(f"sockproxy does not answer well at {path}: {error}", "see its log")
@@ -158,7 +159,10 @@ def policy(machine: Machine) -> Iterator[Finding]:
         )
         return
     for warning in [*warnings, *report.warnings(compiled)]:
-        yield Finding(warning, f"change {compiled['source']} if that is not meant so" if file else "see the README")
+        yield Finding(
+            warning,
+            f"change {compiled['source']} if that is not meant so" if file else "make it so, or write a policy file",
+        )
 
 
 def accounts(machine: Machine) -> Iterator[Finding]:

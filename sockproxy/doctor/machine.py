@@ -231,6 +231,11 @@ class Machine:
         return json.loads(body)
 
 
+def words(error: Exception) -> str:
+    """Say what went wrong, without its number."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def is_socket(status: os.stat_result | None) -> bool:
     """Tell whether it is a socket."""
     return status is not None and stat.S_ISSOCK(status.st_mode)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from sockproxy.doctor.machine import Finding, Machine, Unknown, is_socket
+from sockproxy.doctor.machine import words as wording
 from sockproxy.doctor.reach import openers, words
 
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -95,7 +96,7 @@ def containers(machine: Machine) -> Iterator[Finding]:
     try:
         listed = machine.ask(path, "/containers/json")
     except (OSError, ValueError) as error:
-        raise Unknown(f"the daemon does not tell its containers: {error}") from None
+        raise Unknown(f"the daemon does not tell its containers: {wording(error)}") from None
     around_us = machine.read("/proc/self/cgroup")
     for container in listed:
         if str(container.get("Id")) in around_us:

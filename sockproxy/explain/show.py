@@ -16,6 +16,8 @@ LONGEST = 60  # letters of a value in the table; the request below it has all of
 SHORT = 24  # of a value in the policy
 LABEL = 11
 WIDTH = 110
+NOT_FOUND = 404
+UNBOUND = "none matches: bind the user, or a group of the user's, to a role (`sockproxy check` tells who is bound)"
 ACCESS = {
     "own": "the user's own",
     "mine": "the user's own, not what is shared",
@@ -55,7 +57,7 @@ def as_text(found: Finding, bound: str) -> str:
         _labelled("user", f"{who.user or 'no account'} (uid {who.uid}; groups: {groups}; home: {who.home or 'none'})")
     )
     role = found.policy.role_of(who)
-    lines.append(_labelled("binding", f"{bound}: role {role[1]} ({role[2]})" if role else "none matches"))
+    lines.append(_labelled("binding", f"{bound}: role {role[1]} ({role[2]})" if role else UNBOUND))
     lines.append(_labelled("policy", f"{found.policy.source}, compiled sha256 {found.policy.sha256}"))
     lines += _operation(found)
     lines += _table(found)
@@ -76,6 +78,8 @@ def _operation(found: Finding) -> Iterator[str]:
         row = found.match.operation
         yield _labelled("operation", f"{row.name}: {row.method} {row.path}")
         yield _labelled("", f"scope {row.scope}, request {row.request}, response {row.response}")
+    elif found.refusal and found.refusal.status == NOT_FOUND:
+        yield _labelled("operation", "none of the Engine API up to 1.55, which `docker` asks as METHOD /vVERSION/PATH")
     if found.refusal:
         yield _labelled("answer", f"status {found.refusal.status}")
     elif found.cut:

@@ -214,7 +214,7 @@ DANGERS = (
         _both(_any("via", {"container", "password", "token"}), _is("privileged", True)),
         "more ways to be known than `peer`, and privileged: true",
         "is root of this host by a stolen password, or in any container that has the socket",
-        "via: [peer]",
+        "write via: [peer], or take privileged: true out",
     ),
 )
 

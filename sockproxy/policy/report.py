@@ -57,9 +57,12 @@ def _words(container: dict[str, str]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in container.items()) + "}"
 
 
+_MAKE = {"user": "Make the account", "group": "Make it (groupadd), put people into it (usermod -aG GROUP USER)"}
+
+
 def _missing(kind: str, bound: Iterable[str], exists: Callable[[str], bool]) -> Iterator[str]:
     if names := _list([name for name in bound if not exists(name)]):
-        yield f"no {kind} on this host has the name: {names}"
+        yield f"no {kind} on this host has the name: {names}. {_MAKE[kind]}, or correct the name"
 
 
 def _list(names: list[str]) -> str:

@@ -32,7 +32,8 @@ def main(options: argparse.Namespace) -> int:
         print(f"sockproxy: {path} is open to root and the group {STATUS}", file=sys.stderr)
         return USAGE_ERROR
     except (OSError, ValueError) as error:
-        print(f"sockproxy: nobody answers at {path}: {error}: is sockproxy running?", file=sys.stderr)
+        why = error.strerror if isinstance(error, OSError) else error
+        print(f"sockproxy: nobody answers at {path}: {why}. Start it: systemctl start sockproxy", file=sys.stderr)
         return FOUND
     if options.format == "json":
         print(json.dumps({**told, **health}, indent=2))

@@ -120,14 +120,15 @@ def test_an_incomplete_installation_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 def test_names_that_no_account_has() -> None:
     found = warnings("bindings: [{user: no-such-user, role: ci}, {group: no-such-group, role: ci}]")
     assert found == [
-        "no user on this host has the name: no-such-user",
-        "no group on this host has the name: no-such-group",
+        "no user on this host has the name: no-such-user. Make the account, or correct the name",
+        "no group on this host has the name: no-such-group. Make it (groupadd), put people into it "
+        "(usermod -aG GROUP USER), or correct the name",
     ]
 
 
 def test_many_names_are_cut() -> None:
     text = ", ".join(f"{{group: no-such-{number:03}, role: ci}}" for number in range(100))
-    assert warnings(f"bindings: [{text}]")[0].endswith("no-such-009 and 90 more")
+    assert warnings(f"bindings: [{text}]")[0].partition(". ")[0].endswith("no-such-009 and 90 more")
 
 
 def test_nobody_bound() -> None:

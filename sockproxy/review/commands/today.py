@@ -35,9 +35,12 @@ def main(options: argparse.Namespace) -> int:
 def screen(summary: Summary, proof: Verifier | None, since: str) -> list[str]:
     """Form the lines."""
     total = summary.total
-    lines = [f"since {since[:16]}Z: {total.total()} calls by {len(summary.users)} users, {_counts(total)}"]
-    lines += _table("user", summary.users)
-    lines += _table("operation", summary.operations)
+    if total:
+        lines = [f"since {since[:16]}Z: {total.total()} calls by {len(summary.users)} users, {_counts(total)}"]
+        lines += _table("user", summary.users)
+        lines += _table("operation", summary.operations)
+    else:
+        lines = [f"since {since[:16]}Z: no calls. --since looks further back, --log-dir elsewhere"]
     if summary.rules:
         lines += ["", f"{'refused':>8}  rule, and one of the reasons"]
         lines += [f"{count:>8}  {rule}: {summary.reasons[rule]}" for rule, count in summary.rules.most_common(ROWS)]
