@@ -45,7 +45,7 @@ WIDER: dict[str, Callable[[dict[str, object]], object]] = {
 ENFORCED = {
     "base_images": "the mediator and the daemon hold builds to it",
     "bind_groups": "the resolver opens binds by it at each start",
-    "binds": "the resolver opens binds by it at each start",
+    "binds": "the resolver opens binds by it at each start: what was let through once would not start again",
     "build_bridge": "the mediator holds builds to it",
     "cache_imports": "others' builds would use it",
     "capabilities": "some lead to the host",

@@ -16,22 +16,11 @@ from sockproxy.supervise import units
 from sockproxy.supervise.table import Settings, folders
 
 DAEMON_PATHS = ("/run/docker.sock", "/var/run/docker.sock")  # where clients look
-MOVED = "/run/sockproxy-docker/docker.sock"  # where the daemon listens after a take-over
+MOVED = "/run/sockproxy-docker/docker.sock"  # where the daemon listens after a take-over: config/docker.socket.conf
 DROP_IN = "/etc/systemd/system/docker.socket.d/sockproxy.conf"
 PROFILE = "/etc/profile.d/sockproxy.sh"
 DOCKER_UNITS = ("docker.service", "docker.socket")
 
-_DROP_IN = f"""\
-# Written by `sockproxy install --takeover`; `sockproxy uninstall` removes it.
-[Socket]
-ListenStream=
-ListenStream={MOVED}
-RemoveOnStop=yes
-DirectoryMode=0700
-SocketMode=0600
-SocketUser=root
-SocketGroup=root
-"""
 _PROFILE = """\
 # Written by `sockproxy install`: people's Docker clients go through sockproxy. Root may go to the daemon itself.
 if [ -z "${DOCKER_HOST:-}" ] && [ "$(id -u)" -ne 0 ]; then
@@ -122,7 +111,8 @@ def below(path: str, folder: str) -> bool:
 def _files(settings: Settings, takeover: bool) -> dict[str, str]:
     files = {f"/etc/{name}": text for name, text in units.files(settings).items()}
     if takeover:
-        files[DROP_IN] = _DROP_IN
+        with open(os.path.join(paths.config_dir(), "docker.socket.conf"), encoding="utf-8") as file:
+            files[DROP_IN] = file.read()
     else:
         files[PROFILE] = _PROFILE.replace("LISTEN", settings.listen)
     return files
