@@ -28,13 +28,12 @@ class Asked:
     Attributes:
         key: what can be known again; b"" when it is too large, or has another form.
         header, payload: what is in it; of one that is known only the assertion, since it had none.
-        repeat: what was made of it before, for this caller and by this policy.
     """
 
-    __slots__ = ("_message", "header", "key", "payload", "repeat")
+    __slots__ = ("_known", "_message", "_repeat", "header", "key", "payload")
 
     def __init__(self, untrusted_message: bytes, known: Repeats) -> None:
-        self._message, self.repeat = untrusted_message, None  # type: bytes, Repeat | None
+        self._message, self._known, self._repeat = untrusted_message, known, None  # type: bytes, Repeats, Repeat | None
         small = len(untrusted_message) <= LARGEST and _FORM.match(untrusted_message)
         self.key = untrusted_message[small.end() :] if small else b""
         self.header: dict[str, object] = {}
@@ -49,12 +48,16 @@ class Asked:
             WireError: see `Call`.
         """
         message, self._message = self._message, b""
-        self.repeat = known.get(self.key, {}).get(_person(who))
-        if self.repeat:
-            return self.repeat.call.again(message[8:24].decode("ascii"))
+        self._known, self._repeat = known, known.get(self.key, {}).get(_person(who))
+        if self._repeat:
+            return self._repeat.call.again(message[8:24].decode("ascii"))
         header, payload = (self.header, self.payload) if self.header else wire.unpack(message)
         self.header, self.payload = {}, b""
         return Call(header, payload, operations)
+
+    def repeat(self, known: Repeats) -> Repeat | None:
+        """Give what was made of it before, for this caller, by the policy of now: it may have waited for its turn."""
+        return self._repeat if self._known is known else None
 
 
 class Repeat:

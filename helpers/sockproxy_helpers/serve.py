@@ -140,7 +140,7 @@ class Helper:
         self, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call, who: Caller, asked: Asked
     ) -> tuple[dict[str, object], bytes]:
         """Take a call of the front's: decide, record, exchange, record."""
-        known, repeat = self._repeats, asked.repeat
+        repeat = asked.repeat(known := self._repeats)
         if repeat:
             decision, approved, statement = repeat.decision, repeat.approved, repeat.statement(call, who)
         else:

@@ -154,6 +154,21 @@ def test_a_new_policy_judges_anew(scene):
     assert [reply.get("error") for reply in scene.replies] == [None, None, 403]
 
 
+def test_a_policy_that_comes_while_a_call_waits_for_its_turn_judges_it(scene, monkeypatch):
+    turns = scene.helper._approval.turns
+    of = turns.of
+
+    def wait(*asked):
+        if scene.replies:
+            scene.policy(POLICY.replace("user: alice", "user: dave").replace("team", "others"))
+            scene.helper.reload()
+        return of(*asked)
+
+    monkeypatch.setattr(turns, "of", wait)
+    scene.run(LIST, LIST)
+    assert [reply.get("error") for reply in scene.replies] == [None, 403]
+
+
 def test_a_policy_that_comes_while_a_call_is_judged_does_not_keep_it(scene, monkeypatch):
     """What was judged by the old one is not found by the new one."""
     call = approve.Approval.call
