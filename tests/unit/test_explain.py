@@ -17,6 +17,7 @@ from sockproxy.http.body import MAX_BODY
 from sockproxy_helpers import references
 from tests.support.explaining import POLICY, Explain
 
+PLAIN = "version: 1\nbindings: [{user: kim, role: developer}]"
 CREATE = "/v1.45/containers/create"
 
 
@@ -310,3 +311,10 @@ def test_warn_mode(explain: Explain) -> None:
     assert code == 3
     assert out.startswith("refused: HostConfig.Privileged")
     assert explain("POST", "/swarm/init", {}, policy=policy)[0] == 3
+
+
+def test_the_readme_shows_what_is_said_today(explain: Explain) -> None:
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    for host in ({"Privileged": True}, {"PidMode": "host"}):
+        _, out, _ = explain("POST", CREATE, {"Image": "busybox", "HostConfig": host}, policy=PLAIN)
+        assert out.splitlines()[0].partition(": ")[2] in readme
