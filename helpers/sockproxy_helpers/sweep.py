@@ -25,6 +25,7 @@ RETRY, TOGETHER = 2.0, 0.5  # seconds until the daemon is asked again; in which 
 _FILTERS = quote(json.dumps({"type": ["container", "volume"], "event": ["create", "mount", "die", "destroy"]}))
 # That a volume is created tells nothing: the daemon does so before it lists the container that has it.
 _MOUNTED = re.compile(rb'"Action":"mount","Actor":\{"ID":"(sockproxy-[0-9]{1,10}-[0-9a-f]{32})"')
+_READERS = "&filters=" + quote(json.dumps({"name": [f"^/{READER}"]}))
 _RUNNING = ("running", "paused", "restarting")
 
 
@@ -78,24 +79,30 @@ class Sweeper:
             Unavailable: the daemon does not answer.
         """
         names = dict(self._ledger.names())
-        if not names:
-            self._end_all_but([])
-            return False
-        status, containers = parse(*await daemon.request("GET", "/containers/json?all=1"))
+        which = "" if names else _READERS  # a host without binds has perhaps many containers, and one that reads
+        status, containers = parse(*await daemon.request("GET", f"/containers/json?all=1{which}"))
         if status != 200 or not isinstance(containers, list):
             raise Unavailable("the Docker daemon lists no containers")
-        used, running = set(), set()
+        used, running, reading = set(), set(), False
         for container in containers:
             found = {str(mount.get("Name")) for mount in container.get("Mounts") or []}
             used |= found
             running |= found if container.get("State") in _RUNNING else set()
-            if _is_left(container):
-                await daemon.request("DELETE", f"/containers/{quote(str(container.get('Id')))}?force=1&v=1")
+            if _reads(container):
+                reading |= not await self._remove(daemon, container)
         self._made = (self._made | used) & names.keys()
         young = {name for name, written in names.items() if time.time() - written < YOUNG} - self._made
         kept = [name for name in names.keys() - used - young if not await self._forget(daemon, name)]
         self._end_all_but(sorted(name for name in running if owner(name) is not None))
-        return bool(kept or young - used)
+        return bool(kept or young - used or reading)
+
+    async def _remove(self, daemon: Daemon, reader: dict[str, object]) -> bool:
+        """Remove a container that reads an image's users, when it can only be left by a helper that was killed."""
+        made = reader.get("Created")
+        if not isinstance(made, int) or time.time() - made < YOUNG:
+            return False
+        status, _ = await daemon.request("DELETE", f"/containers/{quote(str(reader.get('Id')))}?force=1&v=1")
+        return status in (204, 404)
 
     async def _forget(self, daemon: Daemon, name: str) -> bool:
         """Forget a bind when the daemon has; it can't while our plugin does not answer."""
@@ -114,8 +121,8 @@ class Sweeper:
                 pass
 
 
-def _is_left(container: dict[str, object]) -> bool:
-    """Tell whether a container was made to read an image's users, by a helper that was killed then."""
-    names, made = container.get("Names"), container.get("Created")
+def _reads(container: dict[str, object]) -> bool:
+    """Tell whether a container was made to read an image's users."""
+    names = container.get("Names")
     ours = isinstance(names, list) and any(str(name).startswith(f"/{READER}") for name in names)
-    return ours and container.get("State") == "created" and isinstance(made, int) and time.time() - made > YOUNG
+    return ours and container.get("State") == "created"

@@ -56,6 +56,9 @@ def confinement(machine: Machine) -> Iterator[Finding]:
                 f"the daemon can't bound {what} here: the limits of roles do not hold",
                 "switch on the cgroup controllers of memory, cpu and pids (kernel command line: cgroup_enable=memory)",
             )
+    names = [option.partition(",")[0].removeprefix("name=") for option in options]
+    driver, version = said.get("CgroupDriver") or "none", said.get("CgroupVersion") or "1"  # told since 20.10
+    yield Finding(f"{', '.join(names) or 'no security module'}; cgroups of version {version} by {driver}")
 
 
 def serving(machine: Machine) -> Iterator[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sockproxy_helpers.bindledger import Bind, BindLedger, new_name
+from sockproxy_helpers.imageusers import READER
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.sweep import YOUNG, Sweeper
 from tests.helpers.asked import finish
@@ -22,9 +24,13 @@ class Engine:
     def __init__(self) -> None:
         self.containers: list[dict[str, Any]] = []
         self.status = 204
+        self.removed: list[str] = []
 
     async def request(self, method: str, target: str) -> tuple[int, bytes]:
         """Answer as an Engine does."""
+        if method == "DELETE" and target.startswith("/containers/"):
+            self.removed.append(target.removeprefix("/containers/").partition("?")[0])
+            self.containers = [one for one in self.containers if one["Id"] not in self.removed]
         return (200, json.dumps(self.containers).encode()) if method == "GET" else (self.status, b"{}")
 
 
@@ -103,3 +109,22 @@ def test_what_can_not_be_removed_now_is_tried_again(swept: Swept) -> None:
     swept.engine.status = 204
     assert not swept.sweep()
     assert not swept.kept
+
+
+@pytest.mark.parametrize("has_bind", [True, False])
+def test_a_container_that_was_left_reading_goes_in_time(swept: Swept, has_bind: bool) -> None:
+    """Its helper was killed; whether anybody has a bind says nothing of it."""
+    if not has_bind:
+        swept.age()
+        swept.sweep()
+        assert not swept.kept
+    reader = {"Id": "left", "Names": [f"/{READER}0"], "State": "created", "Created": int(time.time())}
+    started, another = {**reader, "Id": "run", "State": "running"}, {**reader, "Id": "other", "Names": ["/web"]}
+    swept.engine.containers = [reader, started, another]
+    assert swept.sweep()  # it may be read from now
+    assert swept.engine.removed == []
+    for container in swept.engine.containers:
+        container["Created"] -= int(YOUNG) + 1
+    swept.sweep()
+    assert swept.engine.removed == ["left"]
+    assert swept.sweep() is has_bind  # whose record is young

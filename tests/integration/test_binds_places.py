@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,26 @@ def test_file_systems_that_can_not(
     )
     read = other.run(alice, ["docker", "run", "--rm", "-v", f"{place}:/h:ro", *script])
     assert (assert_done(read), "Read-only file system" in read.stderr, list(place.iterdir())) == ("", True, [])
+
+
+@pytest.mark.parametrize("place", ["fuse"], indirect=True)
+def test_a_file_system_that_stalls_keeps_its_user_alone(proxy: Proxy, users: Users, place: Path) -> None:
+    """Its server may be the user's own, and answer nothing: opening what lies there then never ends."""
+    (place / "sub").mkdir()
+    listed = subprocess.run(["pgrep", "--full", f"bindfs .* {place}$"], check=True, capture_output=True, text=True)
+    server = int(listed.stdout)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        run = ["docker", "run", "--rm", "-v", f"{place}/sub:/h:ro", "busybox", "true"]
+        waiting = [proxy.start(users.alice, run, stderr=subprocess.PIPE) for _ in range(3)]
+        bobs = ["run", "--rm", "-v", f"{users.bob.home}:/h", "busybox", "sh", "-c", "echo x >/h/new"]
+        docker(proxy, users.bob, *bobs)
+        assert (users.bob.home / "new").stat().st_uid == users.bob.uid
+        assert [one.poll() for one in waiting] == [None] * 3
+    finally:
+        os.kill(server, signal.SIGCONT)
+    for one in waiting:
+        assert b"its file system does not let root" in one.communicate(timeout=30)[1]
 
 
 def test_groups_and_the_number_of_binds_are_the_roles(

@@ -403,3 +403,17 @@ def test_findings_are_told_with_what_to_do_and_by_the_exit_code(
     told = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
     assert told["serving"]["result"] == "FOUND"
     assert told.keys() == {check.name for check in CHECKS}
+
+
+def test_how_containers_are_confined_is_told(machine: Small) -> None:
+    """As dockerd tells it: 20.10 on version 2 of cgroups, and one before that on version 1."""
+    machine.answers["/info"] = {
+        "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default", "name=cgroupns"],
+        "CgroupDriver": "systemd",
+        "CgroupVersion": "2",
+    }
+    (told,) = run("confinement", machine).facts
+    assert told == "apparmor, seccomp, cgroupns; cgroups of version 2 by systemd"
+    machine.answers["/info"] = {"SecurityOptions": ["name=seccomp,profile=default"], "CgroupDriver": "cgroupfs"}
+    (told,) = run("confinement", machine).facts
+    assert told == "seccomp; cgroups of version 1 by cgroupfs"
