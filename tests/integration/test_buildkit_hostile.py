@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -184,19 +185,15 @@ ATTACKS = [
 
 def test_floods_and_bombs_hurt_their_own_connection_only(proxy28: Proxy, users: Users) -> None:
     eventually(lambda: len(mediators(proxy28)) == 1, "nothing left of earlier tests")
-    other = Grpc.open(proxy28.listen, users.bob)
-    for attack in ATTACKS:
-        client = Grpc.open(proxy28.listen, users.alice)
-        try:
-            attack(client)
-        except (OSError, Ended, ProtocolError):
-            pass  # cut off
-        assert other.call(CONTROL + "Info").status == 0, attack.__name__
-        assert max(memory(pid) for pid in mediators(proxy28)) < 400 << 20, attack.__name__
-        client.close()
-    # What was sent before the end is still read: some seconds of work for the tens of thousands of frames.
-    eventually(lambda: len(mediators(proxy28)) == 2, "their processes end", 180)  # a busy machine takes its time
-    other.close()
+    with contextlib.closing(Grpc.open(proxy28.listen, users.bob)) as other:
+        for attack in ATTACKS:
+            with contextlib.closing(Grpc.open(proxy28.listen, users.alice)) as client:
+                with contextlib.suppress(OSError, Ended, ProtocolError):  # cut off
+                    attack(client)
+                assert other.call(CONTROL + "Info").status == 0, attack.__name__
+                assert max(memory(pid) for pid in mediators(proxy28)) < 400 << 20, attack.__name__
+        # What was sent before the end is still read: some seconds of work for the tens of thousands of frames.
+        eventually(lambda: len(mediators(proxy28)) == 2, "their processes end", 180)  # a busy machine takes its time
     eventually(lambda: len(mediators(proxy28)) == 1, "all but the first end")
 
 
