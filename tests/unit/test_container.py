@@ -13,7 +13,7 @@ from sockproxy.cli import _PATHS
 from sockproxy.supervise.table import Settings, table
 
 FOLDER = Path(paths.config_dir(), "container")
-OF_UP = {"CHOWN", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETPCAP", "SETUID"}  # tried one by one
+OF_UP = {"CHOWN", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETPCAP", "SETUID"}
 
 
 @pytest.fixture
