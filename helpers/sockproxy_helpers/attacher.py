@@ -38,7 +38,7 @@ def main() -> None:
     watchdog = Watchdog()  # before the filter: it needs a socket
     signal.signal(signal.SIGTERM, _end)
     notify("READY=1")
-    if not seccomp.allow_only("attacher"):
+    if not seccomp.allow_only("attacher", *([] if kernel.sets_attributes() else ["attacher-old"])):
         print("sockproxy attacher: no system call filter for this architecture", file=sys.stderr)
     attacher.detach_all()  # of a life before this one
     try:
@@ -93,6 +93,8 @@ class Attacher:
                 self._detach(name)
             elif ask == "attach" and len(fds) == 1:
                 self._attach(name, header.get("folder") is True, fds[0])
+                if header.get("restrict") is True:
+                    self._restrict(name, header.get("folder") is True)
             else:
                 raise wire.WireError("no such request")
         except OSError as error:
@@ -115,6 +117,28 @@ class Attacher:
         except OSError:
             self._remove(path)
             raise
+
+    def _restrict(self, name: str, is_folder: bool) -> None:
+        """Have a mount that nothing could be set on attached read-only, without setuid and devices.
+
+        What is attached comes to all namespaces that follow this one, a later change of it does not: so a clone of what
+        was changed is attached in its place, and the daemon is told of the path only then.
+        """
+        path = f"{self._folder}/{name}"
+        try:
+            kernel.restrict(path)
+            fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                tree = kernel.clone_tree(fd, False)
+            finally:
+                os.close(fd)
+        except OSError:
+            self._detach(name)
+            raise
+        try:
+            self._attach(name, is_folder, tree)
+        finally:
+            os.close(tree)
 
     def _detach(self, name: str) -> None:
         path = f"{self._folder}/{name}"

@@ -20,8 +20,8 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def allow_only(process: str) -> bool:
-    """Allow this process, from here on, the calls that tables/syscalls.txt gives to a process of that name.
+def allow_only(*processes: str) -> bool:
+    """Allow this process, from here on, the calls that tables/syscalls.txt gives to processes of these names.
 
     Returns:
         False where the table does not know the architecture: nothing was given up.
@@ -30,7 +30,7 @@ def allow_only(process: str) -> bool:
     if machine not in _ARCHITECTURES:
         return False
     column = 2 + list(_ARCHITECTURES).index(machine)
-    rows = [row for row in read_table("syscalls", 6) if row[0] == process and row[column] != "-"]
+    rows = [row for row in read_table("syscalls", 6) if row[0] in processes and row[column] != "-"]
     code = assemble(_ARCHITECTURES[machine], [(int(row[column]), row[4], row[5]) for row in rows])
     program = _Program(len(code) // _INSTRUCTION.size, code)
     libc = ctypes.CDLL(None, use_errno=True)

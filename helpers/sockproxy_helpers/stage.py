@@ -132,7 +132,11 @@ def own_socket(path: str) -> int:
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
     tree = kernel.clone_tree(fd, False)
-    kernel.set_attributes(tree, kernel.RDONLY | kernel.NOSUID | kernel.NODEV | kernel.NOEXEC, False)
+    try:
+        kernel.set_attributes(tree, kernel.RDONLY | kernel.NOSUID | kernel.NODEV | kernel.NOEXEC, False)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # then the attacher does, of what it attaches
+            raise
     return tree
 
 
@@ -153,10 +157,11 @@ def clone(fd: int, bind: Bind, userns: int, unmapped: bool) -> int:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
             raise
-        old = error.errno == errno.ENOSYS  # then nothing can be set on the clone, nosuid and read-only neither
-        if old or not unmapped or bind.writable:
-            why = _unmappable(fd, bind, userns, old, unmapped)
-            raise Refused(bind.field, why, "" if old else "unmapped_binds") from error
+        old = error.errno == errno.ENOSYS
+        if not unmapped or bind.writable:
+            raise Refused(bind.field, _unmappable(fd, bind, userns, old, unmapped), "unmapped_binds") from error
+        if old:  # nothing can be set on a clone: the attacher does, of what it attaches, and of that mount alone
+            return kernel.clone_tree(fd, False)
         kernel.set_attributes(tree, attributes, bind.recursive)
     return tree
 
@@ -165,7 +170,8 @@ def _unmappable(fd: int, bind: Bind, userns: int, old: bool, unmapped: bool) -> 
     """Say why a source can't be had safely, and where it could."""
     what, instead = "its file system", "read-only, :ro" if unmapped else f"{_MAPPABLE}; a volume; docker cp"
     if old:
-        what, instead = "this kernel, before Linux 5.12,", "a volume; docker cp"
+        what = "this kernel, before Linux 5.12,"
+        instead = instead if unmapped else "a volume; docker cp"
     elif bind.recursive:
         try:  # perhaps only something that is mounted below it
             kernel.set_attributes(kernel.clone_tree(fd, False), kernel.IDMAP, False, userns)

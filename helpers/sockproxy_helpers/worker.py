@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Callable
 
-from . import idmap, stage, wire
+from . import idmap, kernel, stage, wire
 from .bindledger import Bind
 from .errors import Malformed, Refused, Unavailable
 from .loop import IN, Loop
@@ -119,7 +119,8 @@ def attach(bind: Bind, rules: dict[str, Rule], name: str, attacher: str, seen_by
         channel.connect(attacher)  # while we still are who may
         fd = _clone(bind, rules)
         is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
-        reply = ask(channel, {"ask": "attach", "stage": name, "folder": is_folder}, [fd])
+        request = {"ask": "attach", "stage": name, "folder": is_folder, "restrict": not kernel.sets_attributes()}
+        reply = ask(channel, request, [fd])
     if seen_by and not _sees(seen_by, str(reply["path"])):
         why = "the Docker daemon runs in a mount namespace of its own, and would see an empty folder"
         raise Unavailable(f"the bind can't be attached: {why}", 500)

@@ -46,8 +46,8 @@ def clone(unmapped: bool = False, **fields: Any) -> None:
         ({"map": errno.EPERM}, {"writable": False}, EVERYWHERE, "unmapped_binds"),
         ({"map": errno.EINVAL}, {"unmapped": True}, r"allowed: read-only, :ro", "unmapped_binds"),
         ({"map": errno.EINVAL}, {"unmapped": True, "writable": False}, "", ""),
-        ({"map": errno.ENOSYS}, {}, r"before Linux 5.12,.*allowed: a volume; docker cp", ""),
-        ({"map": errno.ENOSYS}, {"unmapped": True, "writable": False}, "before Linux 5.12", ""),
+        ({"map": errno.ENOSYS}, {}, r"before Linux 5.12,.*allowed: a volume; docker cp", "unmapped_binds"),
+        ({"map": errno.ENOSYS}, {"unmapped": True}, r"before Linux 5.12,.*allowed: read-only, :ro", "unmapped_binds"),
     ],
 )
 def test_what_can_not_be_mapped_is_refused_in_words(
@@ -64,6 +64,13 @@ def test_what_can_not_be_mapped_is_refused_in_words(
         assert attributes & kernel.NOSUID
         assert attributes & kernel.NODEV
         assert bool(attributes & kernel.RDONLY) is not asked.get("writable", True)
+
+
+def test_where_nothing_can_be_set_a_bare_clone_is_read_only_once_attached(set_attributes: dict[str, Any]) -> None:
+    """By the attacher, which the worker tells so (`restrict`)."""
+    set_attributes["map"] = errno.ENOSYS
+    clone(unmapped=True, writable=False)
+    assert set_attributes["set"] == []
 
 
 def test_another_fault_is_no_reason_to_leave_the_map_out(set_attributes: dict[str, Any]) -> None:

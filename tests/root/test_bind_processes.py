@@ -47,6 +47,22 @@ for number, arguments in ((428, (folder, b"", 1 | 0x1000)), (429, (-100, b"/tmp"
                           (40, (0, 0, 0, 0)), (425, (1, 0))):
     print(number, call(number, *arguments))
 """
+# As before Linux 5.12, where nothing can be set on what is not attached.
+ATTACHER_OLD = """
+from sockproxy_helpers.attacher import Attacher
+kernel.follow_the_hosts_mounts()
+tree = kernel.clone_tree(os.open("/usr", os.O_PATH), False)
+name = f"sockproxy-1000-{'0' * 32}.1.00000000"
+assert seccomp.allow_only("attacher", "attacher-old")
+request = {"ask": "attach", "stage": name, "folder": True, "restrict": True}
+path = Attacher(sys.argv[2], 0)._answer(request, [tree])["path"]
+with open("/proc/self/mountinfo") as file:
+    print(*(" ".join(line.split()[5:7]) for line in file if name in line))
+for flags in (0, 0x1000, 0x20, 0x1020, 0x1021, 0x1023, 0x1025, 0x5027, 0x100000):
+    print(flags, call(165, b"/usr", path.encode(), b"tmpfs", flags, 0))
+for flags in (1, 0x1001, 0x89001, 0x80001):
+    print(flags, call(428, folder, b"", flags))
+"""
 RESOLVER = """
 tree = kernel.clone_tree(folder, False)
 assert confine.confine(may={"/proc": confine.WRITE, "/": confine.MAKE_FOLDERS})
@@ -125,6 +141,15 @@ def place(folder: Path) -> Path:
 def test_the_attacher_can_attach_and_detach_and_nothing_else(place: Path) -> None:
     allowed, *others = run("attacher", ATTACHER, place)
     assert allowed == "EINVAL"
+    assert {line.split()[1] for line in others} == {"EPERM"}, others
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers here are x86_64's")
+def test_on_an_old_kernel_the_attacher_can_take_rights_from_a_mount_too(place: Path) -> None:
+    attached, *others = run("attacher", ATTACHER_OLD, place)
+    options, propagation = attached.split()
+    assert {"ro", "nosuid", "nodev"} <= set(options.split(","))
+    assert propagation == "-"  # private: no field before the separator
     assert {line.split()[1] for line in others} == {"EPERM"}, others
 
 
