@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support import needs
@@ -38,24 +39,36 @@ def root() -> Path:
     for tool in ("mmdebstrap", "systemd-nspawn"):
         if not shutil.which(tool):
             needs.missing(f"no {tool} on this host")
+    return once(f"booted-{VERSION}", lambda place: debian(place, PACKAGES))
+
+
+def once(name: str, make: Callable[[Path], None]) -> Path:
+    """Find a folder below the cache, made now when it isn't there."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    place = CACHE / f"booted-{VERSION}"
+    place = CACHE / name
     with open(CACHE / "booted.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
             draft = Path(tempfile.mkdtemp(prefix="booted-", dir=CACHE))
-            sources = [
-                path for path in Path("/etc/apt").glob("sources.list*/*") if path.suffix in (".list", ".sources")
-            ]
-            sources += [path for path in (Path("/etc/apt/sources.list"),) if path.exists() and path.stat().st_size]
-            command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}"]
-            command += ["--aptopt=Acquire::Retries 3", "bookworm", draft / "root", *sources]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                needs.missing(f"no root for a booted Debian: {done.stderr[-500:]}")
+            make(draft / "root")
             (draft / "root").rename(place)
             draft.rmdir()
     return place
+
+
+def debian(place: Path, packages: str, *options: str) -> None:
+    """Make the root of a Debian 12, from this machine's own mirror.
+
+    Args:
+        options: further ones of mmdebstrap.
+    """
+    sources = [path for path in Path("/etc/apt").glob("sources.list*/*") if path.suffix in (".list", ".sources")]
+    sources += [path for path in (Path("/etc/apt/sources.list"),) if path.exists() and path.stat().st_size]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
+    command += ["--aptopt=Acquire::Retries 3", *options, "bookworm", place, *sources]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        needs.missing(f"no root of a Debian: {done.stderr[-500:]}")
 
 
 class Booted:
