@@ -38,7 +38,8 @@ folder = os.open(sys.argv[2], os.O_PATH)
 """
 ATTACHER = """
 assert seccomp.allow_only("attacher")
-print(attempt(kernel.detach, sys.argv[2]))  # nothing is mounted there: this call alone may be made
+# Nothing is mounted there; the clock is a system call where the kernel has no faster way to tell it.
+print(attempt(kernel.detach, sys.argv[2]), call(228, 1, ctypes.create_string_buffer(16)))
 for number, arguments in ((428, (folder, b"", 1 | 0x1000)), (429, (-100, b"/tmp", -100, b"/mnt", 0)),
                           (429, (folder, b"", -100, b"/mnt", 0x44)), (165, (b"none", b"/mnt", b"tmpfs", 0, 0)),
                           (166, (b"/mnt", 0)), (166, (b"/mnt", 1)), (272, (0x10000000,)), (308, (folder, 0)),
@@ -140,7 +141,7 @@ def place(folder: Path) -> Path:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers here are x86_64's")
 def test_the_attacher_can_attach_and_detach_and_nothing_else(place: Path) -> None:
     allowed, *others = run("attacher", ATTACHER, place)
-    assert allowed == "EINVAL"
+    assert allowed == "EINVAL done"
     assert {line.split()[1] for line in others} == {"EPERM"}, others
 
 
