@@ -39,7 +39,7 @@ class Host:
     """
 
     def __init__(self, proxy: Proxy, users: Users) -> None:
-        self.reach, self.work = proxy.folder / "reach", users.alice.home / "work"
+        self.reach, self.work = proxy.folder / "reach", users.alice.home / "unpacked"
         for place in (self.reach, self.work):
             place.mkdir()
             place.chmod(0o777)

@@ -22,7 +22,7 @@ MAKE = "touch /h/x; stat -c %u:%g /h /h/x"
 @pytest.fixture
 def work(users: Users) -> Iterator[Path]:
     """A folder of alice's that is closed to all others."""
-    place = users.alice.home / "work"
+    place = users.alice.home / "mapped"
     place.mkdir(mode=0o700)
     os.chown(place, users.alice.uid, users.alice.gid)
     yield place

@@ -117,7 +117,7 @@ def test_environment_working_folder_labels_and_limits_reach_the_container(
 
 
 def test_home_and_named_volumes_are_mounted(proxy: Proxy, users: Users) -> None:
-    folder = users.alice.home / "work"
+    folder = users.alice.home / "mounted"
     folder.mkdir(exist_ok=True)
     (folder / "file").write_text("of alice\n")
     mounts = ["-v", f"{folder}:/w:ro", "-v", "kept:/k", "--mount", "type=tmpfs,target=/t", "--mount"]
