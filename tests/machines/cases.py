@@ -239,6 +239,7 @@ def before_idmapped_mounts() -> str:
     writing = docker("alice", *bind, "/home/alice/work:/h", "busybox", "sh", "-c", script)
     assert "(allowed: read-only, :ro" in writing.stderr, writing.stderr
     read = docker("alice", *bind, "/home/alice/work:/h:ro", "busybox", "sh", "-c", script)
+    assert read.stdout, read.stderr
     mount, _, text = read.stdout.partition("\n")
     assert {"ro", "nosuid", "nodev"} <= set(mount.split()[5].split(",")), mount
     assert (text, "Read-only file system" in read.stderr) == ("here\n", True), read.stderr
