@@ -61,6 +61,7 @@ def place(request: pytest.FixtureRequest, users: Users, proxy: Proxy) -> Iterato
     _do("umount", "--lazy", found)
     found.rmdir()
     image.unlink(missing_ok=True)
+    shutil.rmtree(proxy.folder / "below-fuse", ignore_errors=True)
 
 
 def docker(proxy: Proxy, user: User, *arguments: str) -> str:

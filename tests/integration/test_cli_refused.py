@@ -79,9 +79,8 @@ OPTIONS = """
 --label io.sockproxy.owner=0
 --label IO.SockProxy.Owner=0
 -w /proc/self/fd/8
---name 0123456789ab
 """
-WITHOUT_A_RULE = ("--label", "-w", "--name")  # no rule could allow them
+WITHOUT_A_RULE = ("--label", "-w")  # no rule could allow them
 
 # Other commands that a developer may not use: {code} is docker's exit code for refusals.
 COMMANDS = """
@@ -108,12 +107,10 @@ network create --ipam-driver other n
 network create --ipam-opt x=y n
 network create --label io.sockproxy.owner=0 n
 network create --attachable --scope swarm n
-network create 0123456789ab
 network connect --driver-opt x=y bridge victim
 update -m 100g victim
 update --pids-limit -1 victim
 update --cpus 1000 victim
-rename victim 0123456789ab
 swarm init
 swarm leave
 plugin ls

@@ -22,7 +22,7 @@ MEBI = 1 << 20
 FORK = "i=0; while [ $i -lt %d ]; do busybox sleep 20 & i=$((i+1)); done; wait"
 FILL = "busybox dd if=/dev/zero of=/dev/shm/full bs=1M count=36"
 DIRECTORY = """[sssd]
-services = nss
+services = nss, pam
 domains = directory
 [domain/directory]
 id_provider = files
@@ -117,7 +117,7 @@ def _totals(driver: str, place: str) -> str:
 
     first, second = (started("alice", FORK % 30 + "; busybox sleep 1000") for _ in range(2))
     assert (kernel("memory.max"), kernel("cpu.max"), kernel("pids.max")) == (str(64 * MEBI), "50000 100000", "40")
-    cgroup = must("sh", "-c", f"cat /proc/$(docker inspect -f '{{{{.State.Pid}}}}' {second})/cgroup")
+    cgroup = must("sh", "-c", f"cat /proc/$(docker inspect -f '{{{{.State.Pid}}}}' {first})/cgroup")
     assert cgroup.startswith(f"0::{own.removeprefix('/sys/fs/cgroup')}/"), cgroup
     eventually(lambda: "can't fork" in run("docker", "logs", second).stderr, "the second can't fork")
     must("docker", "rm", "-f", first, second)
@@ -131,29 +131,24 @@ def _totals(driver: str, place: str) -> str:
     must("docker", "rm", "-f", *filled)
     must("mkdir", "-p", "/srv/build")
     write("/srv/build/Dockerfile", f"FROM busybox\nRUN {FORK % 60}\n")
-    for buildkit in "01":
-        build = [
-            "env",
-            f"DOCKER_BUILDKIT={buildkit}",
-            "docker",
-            "-H",
-            "unix:///run/{}docker.sock",
-            "build",
-            "/srv/build",
-        ]
-        bare = run(*(word.format("") for word in build))
-        assert bare.returncode == 0, bare.stderr
-        done = run(*(word.format("sockproxy/") for word in build), "--no-cache", user="alice")
-        assert "can't fork" in done.stdout + done.stderr, done.stderr
-        assert done.returncode != 0
-    return f"{own}: 40 processes, 64 MiB ({used} used when the second was killed), half a CPU; both builders' steps too"
+    build = ["env", "DOCKER_BUILDKIT=0", "docker", "-H", "unix:///run/{}docker.sock", "build", "/srv/build"]
+    bare = run(*(word.format("") for word in build))
+    assert bare.returncode == 0, bare.stderr
+    done = run(*(word.format("sockproxy/") for word in build), "--no-cache", user="alice")
+    assert "can't fork" in done.stdout + done.stderr, done.stderr
+    assert done.returncode != 0
+    seen = f"{own}: 40 processes, 64 MiB ({used} used when the second was killed), half a CPU"
+    return f"{seen}; steps of the classic builder too"
 
 
 def apparmor() -> str:
     """Containers are confined by AppArmor; a take-over of the daemon's socket works beside it."""
     assert must("cat", "/sys/module/apparmor/parameters/enabled") == "Y\n"
     assert "apparmor" in told("confinement")
-    write("/root/profile", "profile without-etc flags=(attach_disconnected) {\n  file,\n  deny /etc/** rwl,\n}\n")
+    write(
+        "/root/profile",
+        "profile without-etc flags=(attach_disconnected) {\n  file,\n  signal,\n  deny /etc/** rwl,\n}\n",
+    )
     must("apparmor_parser", "-r", "/root/profile")
     role(LIMITS)
 
