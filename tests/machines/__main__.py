@@ -4,7 +4,17 @@ As root, at the top of the checkout, after ./check has installed what it needs:
 
   .venv/bin/python -m tests.machines [CASE...]
 
-Seen on 2026-11-26 (Linux 5.10.46 and 6.1.176 as User-Mode Linux; in the latter there is no Landlock): RESULT.
+Seen on 2026-11-26, each to its end, with Docker 20.10 (beside a full test run; the second kernel has no Landlock):
+
+| Linux | case | what was seen |
+|---|---|---|
+| 5.10.46 | before idmapped mounts | refused; with unmapped_binds read: ro,nosuid,nodev; no stage left |
+| 6.1.176 | cgroups of systemd | 40 processes, 64 MiB, half a CPU, also of classic builds |
+| 6.1.176 | cgroups of the daemon | the same |
+| 6.1.176 | network file system | nfs4: refused; with unmapped_binds read, not written |
+| 6.1.176 | file system in user space | fuse: refused; with unmapped_binds read, not written |
+| 6.1.176 | apparmor | docker-default, a profile by name; taken over and back; exposure up to 2.9 |
+| 6.1.176 | accounts of a directory (sssd) | own folder bound, and what the last group alone opens, by its people |
 """
 
 from __future__ import annotations
