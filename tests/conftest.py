@@ -23,11 +23,6 @@ hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what needs nothing first: it counts this process's descriptors, which engines and their threads use later."""
-    items.sort(key=lambda item: item.get_closest_marker("daemon") is not None)
-
-
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """A folder that all users may enter."""
