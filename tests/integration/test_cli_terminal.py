@@ -52,6 +52,8 @@ def test_exec_on_a_terminal(proxy: Proxy, users: Users) -> None:
     with Terminal(proxy, users.alice, "exec", "-it", "box", "sh", rows=31, columns=101) as shell:
         _await_size(shell, "31 101")
         _resize(shell, 41, 102)
+        shell.type("PS1='prompt''> '\n")
+        shell.out.until("prompt> ")  # before that the terminal has another mode, which the key would be lost with
         shell.type("\x04")  # end of input
         assert shell.wait() == 0
     with Terminal(proxy, users.alice, "exec", "-it", "box", "sh", "-c", "exit 9") as shell:
