@@ -38,6 +38,12 @@ class Writer:
         self.seq += 1
         await self.peer.send(b'{"seq":%d}' % self.seq)
 
+    async def serve(self, messages: int) -> None:
+        """Take so many messages, and acknowledge each."""
+        for _ in range(messages):
+            await self.take()
+            await self.acknowledge()
+
     def leave(self) -> None:
         self.peer.close()
         self.peer = None
@@ -225,12 +231,7 @@ def test_outcome_without_a_writer_is_kept(loop, writer, recorder, tmp_path):
     async def call() -> None:
         await recorder.intent({"rid": "a"})
 
-    async def write() -> None:
-        for _ in range(3):
-            await writer.take()
-            await writer.acknowledge()
-
-    run(loop, call(), write())
+    run(loop, call(), writer.serve(3))
     assert [record.get("out") for record in writer.records] == [1, 2, None]
 
 
@@ -355,12 +356,7 @@ def test_reads_are_recorded_together_and_soon(loop, writer, tmp_path):
         assert not recorder._later
         assert not recorder._queue
 
-    async def write() -> None:
-        for _ in range(3):  # messages
-            await writer.take()
-            await writer.acknowledge()
-
-    run(loop, call(), write())
+    run(loop, call(), writer.serve(3))
     assert [record["rid"] for record in writer.records] == [
         "first",
         *(f"read {number}" for number in range(3) for _ in range(2)),
@@ -376,12 +372,7 @@ def test_what_was_put_off_is_sent_without_another_call(loop, writer, tmp_path):
         await recorder.intent({"rid": "first"})
         await recorder.note({"rid": "read"})
 
-    async def write() -> None:
-        for _ in range(2):
-            await writer.take()
-            await writer.acknowledge()
-
-    run(loop, call(), write())
+    run(loop, call(), writer.serve(2))
     assert writer.records[-1]["rid"] == "read"
     recorder._drop()
 
@@ -395,12 +386,7 @@ def test_many_reads_do_not_wait_for_the_time(loop, writer, tmp_path, monkeypatch
         for number in range(module.TOGETHER):
             await recorder.note({"rid": str(number)})
 
-    async def write() -> None:
-        for _ in range(2):
-            await writer.take()
-            await writer.acknowledge()
-
-    run(loop, call(), write())
+    run(loop, call(), writer.serve(2))
     assert len(writer.records) == 1 + module.TOGETHER
     recorder._drop()
 
@@ -438,12 +424,7 @@ def test_an_acknowledgement_does_not_send_what_was_put_off(loop, writer, tmp_pat
         assert not recorder._sent
         await recorder.note({"rid": "two"})
 
-    async def write() -> None:
-        for _ in range(3):
-            await writer.take()
-            await writer.acknowledge()
-
-    run(loop, call(), write())
+    run(loop, call(), writer.serve(3))
     assert [record["rid"] for record in writer.records] == ["first", "first", "one", "two"]
     recorder._drop()
 
