@@ -1,8 +1,11 @@
 """Kill each process at each step of each kind of call, on a real engine, and see what all sides have of it afterwards.
 
-As root, at the top of the checkout: .venv/bin/python -m tests.faults.killing [--engine 28] [--steps 1000] [CALL...]
+As root, at the top of the checkout: .venv/bin/python -m tests.faults.killing [--engine 28] [--steps 1000] [--distinct]
+[--along PROCESS] [CALL...]
 
-A call is made once to learn its steps (`steps`), then again and again with the process killed before each of them.
+A call is made once to learn its steps (`steps`), then again and again with the process killed before each of them, and
+another one along with it where that was asked for. A build has some hundred steps, which are mostly the same ones again
+(a message is taken, and passed on): `--distinct` is for one place of each kind, by the steps that lie around it.
 What is asserted each time: who asked hears the truth or that it was cut off, the daemon has what was promised and
 nothing that is not on the record, and another user's calls are answered meanwhile. At the end nothing is left over.
 """
@@ -11,257 +14,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import sys
-import tarfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
 
+from tests.faults.calls import CALLS, KINDS, Call, Ground
 from tests.faults.steps import stepping
-from tests.support.containers import API, create, interactive, run
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
-from tests.support.raw import Answer, BrokenOff, Connection, call
-from tests.support.users import User, Users, remove_folder, shared_folder
+from tests.support.raw import BrokenOff, Connection
+from tests.support.users import Users, remove_folder, shared_folder
 
-FILE = b"mine\n" * 20_000
-KINDS = tuple(f"{API}/{target}" for target in ("containers/json", "networks", "images/json"))
+AROUND = 3  # steps before a place, and as many after it, that tell it from others
+KEPT = 16  # descriptors: idle channels with their connections to the daemon, pipes
 SETTLED = 0.4  # seconds without a step: what is done soon (record.SOON) has been done
 PATIENCE = 20.0  # seconds of a busy machine
-
-
-class Ground:
-    """Hold a sockproxy, who uses it, and how it was at first."""
-
-    def __init__(self, proxy: Proxy, users: Users) -> None:
-        self.proxy, self.users = proxy, users
-        self.work = users.alice.home / "killing"
-        self.work.mkdir(exist_ok=True)
-        (self.work / "file").write_bytes(FILE)
-        for path in (self.work, self.work / "file"):
-            os.chown(path, users.alice.uid, users.alice.gid)
-        self.count = 0
-
-    def name(self) -> str:
-        """Give a name that was not used before."""
-        self.count += 1
-        return f"killing{self.count}"
-
-    def ask(self, method: str, target: str, body: object = None, **headers: str) -> Answer | None:
-        """Ask as alice; None where the connection was cut before there was an answer."""
-        try:
-            answer = call(self.proxy.listen, method, API + target, body, self.users.alice, **headers)
-        except (BrokenOff, ConnectionError):
-            return None
-        if answer.status >= 400:
-            assert answer.message, answer.body
-            # The daemon's own words: without the resolver a bind is a volume that is not there (404); what an attacher
-            # has attached is detached by the next one, and if that was not mounted yet, runc misses it (400).
-            assert answer.status in (400, 404, 500, 502, 503), answer.body
-        return answer
-
-    def serves(self) -> bool:
-        """Tell whether a call of each helper is answered; nothing but a clean error stands for one."""
-        found = [call(self.proxy.listen, "GET", target, None, self.users.bob) for target in KINDS]
-        assert all(answer.status == 200 or (answer.status in (502, 503) and answer.message) for answer in found)
-        return all(answer.status == 200 for answer in found)
-
-    def recorded(self, operation: str, name: str) -> bool:
-        """Tell whether an intent of a call with this name in it is on the record."""
-        return any(
-            one["ev"] == "intent" and operation in str(one.get("req")) and name in str(one)
-            for one in self.proxy.records()
-        )
-
-    def at_engine(self, *words: str) -> list[str]:
-        """Ask the engine itself."""
-        return self.proxy.engine.docker(*words).stdout.split()
-
-    def mounts(self) -> int:
-        """Count the mounts below the runtime folder."""
-        return Path("/proc/mounts").read_text().count(f" {self.proxy.runtime}")
-
-    def descriptors(self) -> dict[str, int]:
-        """Count the descriptors of each process that lasts."""
-        found = {}
-        for name, pid in self.proxy.processes.items():
-            with contextlib.suppress(OSError):
-                found[name] = len(os.listdir(f"/proc/{pid}/fd"))
-        return found
-
-
-class Call(NamedTuple):
-    """Describe a kind of call.
-
-    Attributes:
-        processes: those that have a part in it.
-        prepare: makes what it is about, and gives its name.
-        make: makes it, asserts what holds however far it came, and tells how far that was.
-    """
-
-    processes: tuple[str, ...]
-    prepare: Callable[[Ground], str]
-    make: Callable[[Ground, str], str]
-
-
-def _said(answer: Answer | None) -> str:
-    return "cut" if answer is None else "refused" if answer.status >= 400 else "done"
-
-
-def listing(ground: Ground, name: str) -> str:
-    """List: all, or nothing."""
-    answer = ground.ask("GET", f'/containers/json?all=1&filters={{"name":["{name}"]}}')
-    if answer and answer.status == 200:
-        assert name.encode() in answer.body
-        assert answer.body.endswith(b"]\n")
-    return _said(answer)
-
-
-def creating(ground: Ground, name: str) -> str:
-    """Create with a bind: what was promised is there; what is there is on the record and the caller's."""
-    body = {"Image": "busybox", "Cmd": ["cat", "/h/file"], "HostConfig": {"Binds": [f"{ground.work}:/h:ro"]}}
-    answer = ground.ask("POST", f"/containers/create?name={name}", body)
-    there = ground.at_engine("ps", "-aq", "--no-trunc", "--filter", f"name=^/{name}$")
-    if answer and answer.status == 201:
-        assert there == [answer.json["Id"]]
-    if there:
-        assert ground.recorded("ContainerCreate", name)
-        owner = '{{index .Config.Labels "io.sockproxy.owner"}}'
-        assert ground.at_engine("inspect", "-f", owner, name) == [str(ground.users.alice.uid)]
-        ground.at_engine("rm", "-f", name)
-    return _said(answer)
-
-
-def _with_bind(ground: Ground) -> str:
-    body: dict[str, object] = {"HostConfig": {"Binds": [f"{ground.work}:/h:ro"]}}
-    return create(ground.proxy, ground.users.alice, "cat /h/file", **body)
-
-
-def starting(ground: Ground, name: str) -> str:
-    """Start with a bind: it reads the caller's file, all of it, or it has not run."""
-    answer = ground.ask("POST", f"/containers/{name}/start")
-    state = ground.at_engine("inspect", "-f", "{{.State.Status}}", name)
-    if state != ["created"]:
-        ground.proxy.engine.docker("wait", name)
-        assert ground.recorded("ContainerStart", name)
-    output = ground.proxy.engine.docker("logs", name).stdout.encode()
-    assert output in ((FILE,) if answer and answer.status == 204 else (FILE, b""))
-    ground.at_engine("rm", "-f", name)
-    return _said(answer)
-
-
-def attaching(ground: Ground, name: str) -> str:
-    """Attach: what comes back is the beginning of what was sent."""
-    got = b""
-    with contextlib.suppress(BrokenOff, ConnectionError), Connection(ground.proxy.listen, ground.users.alice) as stream:
-        head = f"POST {API}/containers/{name}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n"
-        stream.send((head + "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n").encode() + FILE)
-        answer = stream.head()
-        if answer.status != 101:
-            assert answer.status in (502, 503)
-            return "refused"
-        while len(got) < len(FILE) and (more := stream.receive()):
-            got += more
-        stream.half_close()
-    assert FILE.startswith(got)
-    ground.at_engine("rm", "-f", name)
-    return "done" if got == FILE else "cut"
-
-
-def _echo(ground: Ground) -> str:
-    return run(ground.proxy, ground.users.alice, "stty raw -echo; cat", **interactive(Tty=True))
-
-
-def uploading(ground: Ground, name: str) -> str:
-    """Put a file into a container: all of it is there when that was said."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        member = tarfile.TarInfo("put")
-        member.size = len(FILE)
-        tar.addfile(member, io.BytesIO(FILE))
-    answer = ground.ask(
-        "PUT", f"/containers/{name}/archive?path=/", archive.getvalue(), Content_Type="application/x-tar"
-    )
-    out = ground.proxy.engine.docker("cp", f"{name}:/put", str(ground.work / "put"), check=False)
-    found = (ground.work / "put").read_bytes() if out.returncode == 0 else b""
-    assert FILE.startswith(found)
-    if answer and answer.status == 200:
-        assert found == FILE
-    if found:
-        assert ground.recorded("PutContainerArchive", name)
-    ground.at_engine("rm", "-f", name)
-    return _said(answer)
-
-
-def _idle(ground: Ground) -> str:
-    return create(ground.proxy, ground.users.alice, "true")
-
-
-def downloading(ground: Ground, name: str) -> str:
-    """Get a file: its archive is whole, or is cut off."""
-    answer = ground.ask("GET", f"/containers/{name}/archive?path=/bin/busybox")
-    if answer and answer.status == 200:
-        with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
-            assert tar.getnames() == ["busybox"]
-            assert tar.extractfile("busybox").read()[:4] == b"\x7fELF"  # type: ignore[union-attr]
-    ground.at_engine("rm", "-f", name)
-    return _said(answer)
-
-
-def networking(ground: Ground, name: str) -> str:
-    """Make a network: one, the caller's, on the record."""
-    answer = ground.ask("POST", "/networks/create", {"Name": name})
-    there = ground.at_engine("network", "ls", "-q", "--no-trunc", "--filter", f"name=^{name}$")
-    assert len(there) <= 1
-    if answer and answer.status == 201:
-        assert there == [answer.json["Id"]]
-    if there:
-        assert ground.recorded("NetworkCreate", name)
-        owner = '{{index .Labels "io.sockproxy.owner"}}'
-        assert ground.at_engine("network", "inspect", "-f", owner, name) == [str(ground.users.alice.uid)]
-        ground.at_engine("network", "rm", name)
-    return _said(answer)
-
-
-def building(ground: Ground, name: str) -> str:
-    """Build with BuildKit: the image is there when that was said, and the caller's."""
-    (ground.work / "Dockerfile").write_text(f"FROM busybox\nLABEL of={name}\nRUN echo {name}\n")
-    done = ground.proxy.docker(ground.users.alice, "build", "-q", "-t", name, str(ground.work), timeout=60)
-    there = ground.at_engine("images", "-q", "--no-trunc", name)
-    assert there if done.returncode == 0 else done.stderr
-    if there:
-        assert ground.recorded("", name)
-        owner = '{{index .Config.Labels "io.sockproxy.owner"}}'
-        assert ground.at_engine("inspect", "-f", owner, name) == [str(ground.users.alice.uid)]
-        ground.at_engine("rmi", "-f", name)
-    return "done" if done.returncode == 0 else "refused"
-
-
-def _nothing(ground: Ground) -> str:
-    return ground.name()
-
-
-def _asked_anew(ground: Ground) -> str:
-    ground.proxy.reload()  # forgets whose account was found to be usable
-    return ""
-
-
-CALLS: dict[str, Call] = {
-    "list": Call(("front", "lifecycle", "audit"), lambda ground: "", listing),
-    "account": Call(("auth", "lifecycle"), _asked_anew, listing),
-    "create": Call(("front", "lifecycle", "network", "filesystem", "audit", "binds"), _nothing, creating),
-    "start": Call(("front", "lifecycle", "audit", "binds", "attacher"), _with_bind, starting),
-    "attach": Call(("front", "lifecycle", "audit"), _echo, attaching),
-    "upload": Call(("front", "filesystem", "audit"), _idle, uploading),
-    "download": Call(("front", "filesystem"), _idle, downloading),
-    "network": Call(("front", "network", "audit"), _nothing, networking),
-    "build": Call(("front", "filesystem", "mediator", "audit"), _nothing, building),
-}
 
 
 class Beside(threading.Thread):
@@ -315,14 +85,17 @@ class Beside(threading.Thread):
 
 @contextlib.contextmanager
 def nothing_left(ground: Ground) -> Iterator[None]:
-    """See that afterwards no descriptor, mount or record of a bind is left."""
+    """See that afterwards no descriptor, thread, mount or record of a bind is left, and that the record is whole."""
     eventually(ground.serves, "service")
     mounts, said = ground.mounts(), len(ground.proxy.errors())
+    before = ground.held()
     yield
     eventually(ground.serves, "service")
     for path in (ground.proxy.folder / "state" / "binds").glob("*/sockproxy-*"):
         os.utime(path, (1, 1))  # what was staged for a container that never came is kept for a while
     eventually(lambda: ground.mounts() <= mounts, "mounts taken away", PATIENCE)
+    eventually(lambda: all(count <= before[name] + KEPT for name, count in ground.held().items()), "given back")
+    ground.verify()
     assert "Traceback" not in ground.proxy.errors()[said:], ground.proxy.errors()[said:][-3000:]
 
 
@@ -343,15 +116,19 @@ def eventually_still(steps: list[str]) -> None:
         time.sleep(SETTLED)
 
 
-def kill_at(ground: Ground, kind: Call, process: str, step: int | str) -> tuple[str, float]:
+def kill_at(ground: Ground, kind: Call, process: str, step: int | str, along: str = "") -> tuple[str, float]:
     """Make the call with a process killed before one of its steps, by its number, or behind the first of a name.
+
+    Another one is killed along with it.
 
     Gives how far it came, and when all was back.
     """
     name = kind.prepare(ground)
     eventually(lambda: process in ground.proxy.processes, f"a {process}")  # that of the step before it may be starting
-    pid = ground.proxy.processes[process]
-    with stepping(pid, step) as stepper:
+    if along:
+        eventually(lambda: along in ground.proxy.processes, f"a {along}")
+    running = ground.proxy.processes
+    with stepping(running[process], step, running.get(along, 0)) as stepper:
         try:
             came = kind.make(ground, name)
         except AssertionError as error:
@@ -365,15 +142,26 @@ def kill_at(ground: Ground, kind: Call, process: str, step: int | str) -> tuple[
     return came, time.monotonic() - begun
 
 
-def kill(ground: Ground, kind: Call, process: str, most: int) -> str:
+def places(steps: list[str], most: int, distinct: bool) -> list[int]:
+    """Choose among a call's steps: all, so many, or the first and the last of those that look alike."""
+    found = list(range(len(steps)))
+    if distinct:
+        seen: dict[tuple[str, ...], list[int]] = {}
+        for step in found:
+            seen.setdefault(tuple(steps[max(0, step - AROUND) : step + AROUND]), []).append(step)
+        found = sorted({step for alike in seen.values() for step in (alike[0], alike[-1])})
+    return [found[index] for index in sorted({round(n * (len(found) - 1) / max(1, most - 1)) for n in range(most)})]
+
+
+def kill(ground: Ground, kind: Call, process: str, most: int, distinct: bool = False, along: str = "") -> str:
     """Do it at so many steps, or at all; tell what was seen."""
     steps = learn(ground, kind, process)
-    chosen = sorted({round(index * (len(steps) - 1) / max(1, most - 1)) for index in range(most)} if steps else ())
+    chosen = places(steps, most, distinct) if steps else []
     came: dict[str, int] = {}
     longest, beside = 0.0, Beside(ground, process)
     try:
         for step in chosen:
-            how, took = kill_at(ground, kind, process, step)
+            how, took = kill_at(ground, kind, process, step, along)
             came[how] = came.get(how, 0) + 1
             longest = max(longest, took)
     finally:
@@ -409,18 +197,22 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--engine", default="28")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--distinct", action="store_true")
+    parser.add_argument("--along", default="", metavar="PROCESS")
     parser.add_argument("calls", nargs="*", default=[])
     options = parser.parse_args()
     failed = False
     with ground_on(options.engine) as ground:
         for name, kind in CALLS.items():
-            for process in kind.processes if not options.calls or name in options.calls else ():
+            chosen = kind.processes if not options.calls or name in options.calls else ()
+            for process in (one for one in chosen if one != options.along):
                 try:
                     with nothing_left(ground):
-                        said = kill(ground, kind, process, options.steps)
+                        said = kill(ground, kind, process, options.steps, options.distinct, options.along)
                 except (AssertionError, KeyError, OSError):
                     said, failed = f"FAILED: {traceback.format_exc(limit=-2)}", True
-                print(f"| {name} | {process} | {said} |", flush=True)
+                both = f"{process} and {options.along}" if options.along else process
+                print(f"| {name} | {both} | {said} |", flush=True)
                 ground.proxy.engine.clean()
     return int(failed)
 
@@ -428,4 +220,4 @@ def main() -> int:
 if __name__ == "__main__":
     sys.exit(main())
 
-__all__ = ["CALLS", "Ground", "User", "kill_at", "nothing_left"]
+__all__ = ["CALLS", "Ground", "kill_at", "nothing_left"]

@@ -60,16 +60,17 @@ class Stepper(threading.Thread):
         killed: it was killed before the next step.
     """
 
-    def __init__(self, pid: int, limit: int | str | None = None) -> None:
+    def __init__(self, pid: int, limit: int | str | None = None, along: int = 0) -> None:
         """Begin.
 
         Args:
             limit: so many steps are let be, or those up to the first of this name; None for all.
+            along: a process that is killed together with it; 0 for none.
         """
         super().__init__(daemon=True)
         self.taken: list[str] = []
         self.killed = False
-        self._pid, self._limit = pid, limit
+        self._pid, self._limit, self._along = pid, limit, along
         self._followed: set[int] = set()
         self._inside: dict[int, str] = {}
         self._began, self._ending = threading.Event(), threading.Event()
@@ -146,6 +147,8 @@ class Stepper(threading.Thread):
                 if self._over():
                     self.killed = True
                     os.kill(tid, signal.SIGKILL)
+                    if self._along:
+                        os.kill(self._along, signal.SIGKILL)
                     return True
         elif info.op == _EXIT and (name := self._inside.pop(tid, None)) and info.value != _AGAIN:
             self.taken.append(name)
@@ -175,9 +178,9 @@ class Stepper(threading.Thread):
 
 
 @contextlib.contextmanager
-def stepping(pid: int, limit: int | str | None = None) -> Iterator[Stepper]:
+def stepping(pid: int, limit: int | str | None = None, along: int = 0) -> Iterator[Stepper]:
     """Follow a process meanwhile."""
-    one = Stepper(pid, limit)
+    one = Stepper(pid, limit, along)
     try:
         yield one
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.killing import CALLS, Ground, kill_at, nothing_left
+from tests.faults.returning import ASKED, once
 from tests.support.proxy import Proxy
 from tests.support.users import Users
 
@@ -20,3 +21,11 @@ def test_killed_after_a_step(proxy: Proxy, users: Users) -> None:
         assert kill_at(ground, CALLS["create"], "lifecycle", "sendto")[0] == "refused"
         assert kill_at(ground, CALLS["start"], "binds", "open_tree")[0] == "refused"
         assert kill_at(ground, CALLS["download"], "front", "sendmsg")[0] == "cut"
+
+
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_each_is_back_soon(proxy: Proxy, users: Users) -> None:
+    ground = Ground(proxy, users)
+    with nothing_left(ground):
+        took = {process: once(ground, process).seconds for process in ASKED}
+    assert max(took.values()) < 10, took  # on a busy machine; what it is on a quiet one the command tells
