@@ -110,5 +110,14 @@ def test_the_front_does_not_load_the_policy_s_compiler() -> None:
     assert "yaml" not in loaded
 
 
+def test_only_a_main_makes_stacks_small() -> None:
+    """They are the whole process's: a test run in which one was small died of the JSON that another test has nested."""
+    paths = python_files("sockproxy") + python_files("helpers") + python_files("tests")
+    trees = [ast.parse(text) for text in (path.read_text() for path in paths) if "threading.stack_size" in text]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = {node.name for node in functions if "threading.stack_size(" in ast.unparse(node)}
+    assert found == {"main", test_only_a_main_makes_stacks_small.__name__}
+
+
 def count(modules: dict[str, str | None], names: set[str]) -> int:
     return sum(lines(path) for path in {modules[name] for name in names} if path and path.endswith(".py"))

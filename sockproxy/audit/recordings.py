@@ -19,6 +19,7 @@ from sockproxy.audit.log import RESERVE
 FOLDER = "sessions"
 LIMIT = 64 * 1024  # bytes of a message
 MOST = 1024  # at a time: each is a thread
+STACK = 256 << 10  # bytes, of each
 LEFT = 4 * RESERVE  # bytes of the disk that are left to the record itself
 RID = re.compile(r"[0-9a-f]{16}")
 
@@ -34,7 +35,6 @@ class Recordings:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._room = threading.Semaphore(MOST)
-        threading.stack_size(256 << 10)
 
     def begin(self, sock: socket.socket, rid: object) -> None:
         """Take a connection over: what comes on it until its end is a recording."""

@@ -28,7 +28,7 @@ from sockproxy import activation
 from sockproxy.audit.chain import RESERVED
 from sockproxy.audit.keeper import ON_FULL, Keeper, Slot, pack_all
 from sockproxy.audit.log import Log, LogError
-from sockproxy.audit.recordings import Recordings
+from sockproxy.audit.recordings import STACK, Recordings
 from sockproxy.audit.seal import Sealer
 from sockproxy_helpers.notify import Watchdog, notify
 
@@ -285,6 +285,7 @@ def main() -> None:
     threading.Thread(target=pack_all, args=(folder,), daemon=True).start()
     passed = activation.sockets()
     allowed = frozenset((0, pwd.getpwnam(FRONT).pw_uid))
+    threading.stack_size(STACK)  # of this whole process: records are read in its main thread
     writer = Writer(passed["audit"], keeper, allowed, passed["readers"], Recordings(folder))
     notify("READY=1")
     writer.run(stop)

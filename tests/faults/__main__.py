@@ -11,6 +11,7 @@ import datetime
 import os
 import platform
 import sys
+import threading
 import traceback
 
 from tests.faults.faults import FAULTS
@@ -21,6 +22,7 @@ from tests.support.users import remove_folder, shared_folder
 def main() -> int:
     """Print the table; 1 when a fault was not survived."""
     many_descriptors()
+    threading.stack_size(128 * 1024)  # thousands of connections to the daemon, a thread each
     names, failed = sys.argv[1:], False
     folder = shared_folder()
     scene = Scene(folder)

@@ -31,7 +31,6 @@ class Daemon:
         self._answer: Answer | None = None
         self._open: set[socket.socket] = set()
         self._accepting: threading.Thread | None = None
-        threading.stack_size(128 * 1024)  # thousands of connections, a thread each
         self.start()
 
     def start(self) -> None:
