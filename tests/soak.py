@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sockproxy_helpers import peer
+from sockproxy_helpers import objects, peer
 from tests.support.containers import API, create, follow, run
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy
@@ -31,7 +31,7 @@ from tests.support.users import User, Users, remove_folder, shared_folder
 LASTING = ("front", "audit", "auth", "lifecycle", "network", "filesystem", "binds", "attacher")
 PERIOD = 30.0  # seconds between two lines
 # Growth after warming up that is no leak: Python takes memory by the MiB. The lifecycle helper remembers containers and
-# execs, up to 10,000 (objects.REMEMBERED), of which there are new ones all the time here; their end is not told to it.
+# execs, up to 2,000 (objects.REMEMBERED), of which there are new ones all the time here; their end is not told to it.
 MEMORY, REMEMBERED, DESCRIPTORS = 1024.0, 0.5, 4.0  # KiB; KiB for each container or exec that was made; descriptors
 TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
 
@@ -149,7 +149,7 @@ def grown(samples: list[dict[str, tuple[int, int]]], made: int) -> tuple[list[st
     for name in sorted(set.intersection(*map(set, samples)) & {*LASTING}):
         memory, descriptors = (growth([sample[name][index] for sample in steady]) for index in (0, 1))
         told.append(f"{name}: {memory:+.0f} KiB, {descriptors:+.1f} descriptors after warming up")
-        most = MEMORY + (REMEMBERED * min(made, 10_000) if name == "lifecycle" else 0)
+        most = MEMORY + (REMEMBERED * min(made, objects.REMEMBERED) if name == "lifecycle" else 0)
         if memory > most or descriptors > DESCRIPTORS:
             leaks.append(f"a leak: {told[-1]}")
     return told, leaks

@@ -1,11 +1,15 @@
 """Write down what a session prints, in the form asciicast v2, as its bytes pass.
 
+Where they are no UTF-8, U+FFFD stands in the text, and an event of the kind "b" has them all behind it, in base64:
+players pass over kinds that they do not know.
+
 SECURITY: pure. What passes is a container's, and may be anything: taken from it are the sizes of frames and nothing
 else, and what is no frame is recorded as it is. Text is written as JSON in ASCII, so that it can't end a line.
 """
 
 from __future__ import annotations
 
+import binascii
 import codecs
 import json
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ from .errors import Refused
 HEAD = 8  # bytes: stream, three zeros, size (Engine API, ContainerAttach, "Stream format")
 STREAMS = 4  # stdin, stdout, stderr, errors of the daemon's
 WIDTH, HEIGHT = 80, 24  # until the client says something else
+REPLACED = "\ufffd"
 REST = "sockproxy: what follows is not recorded, as the role's `sessions` has it"
 
 _RECORDED = ("ExecStart", "ContainerAttach")
@@ -58,28 +63,44 @@ class Cast:
         self._head, self._frame, self._stream = b"", 0, 0
         make = codecs.getincrementaldecoder("utf-8")
         self._decoders = [make("replace") for _ in range(STREAMS)]
-        self._size = f"{WIDTH}x{HEIGHT}"
+        self._size = self._told = f"{WIDTH}x{HEIGHT}"
         self._begun = self._full = False
         self.passed = self.left_out = 0
 
     def feed(self, data: bytes, at: float) -> bytes:
         """Take what was printed, some seconds after the beginning, and give the lines for it."""
-        lines = []
+        lines: list[bytes] = []
         for stream, output in self._payloads(data):
             room = max(0, self._limit - self.passed)
             self.passed += len(output)
             self.left_out += max(0, len(output) - room)
-            if text := self._decoders[stream].decode(output[:room]):
-                lines.append(self._line(at, "o", text))
+            lines += self._text(stream, output[:room], at)
             if len(output) > room and not self._full:
                 self._full = True
                 lines.append(self._line(at, "m", REST))
         return b"".join(lines)
 
-    def resize(self, width: int, height: int, at: float) -> bytes:
-        """Take a new size of the terminal."""
+    def resize(self, width: int, height: int) -> None:
+        """Take a new size of the terminal: it is told before what is printed next, of which alone it matters."""
         self._size = f"{width}x{height}"
-        return self._line(at, "r", self._size) if self._begun and not self._full else b""
+
+    def end(self, at: float) -> bytes:
+        """Give the lines for the bytes that were to become a character, and did not."""
+        return b"".join(line for stream in range(STREAMS) for line in self._text(stream, b"", at, last=True))
+
+    def _text(self, stream: int, output: bytes, at: float, last: bool = False) -> Iterator[bytes]:
+        decoder = self._decoders[stream]
+        output = decoder.getstate()[0] + output
+        decoder.reset()
+        if not (text := decoder.decode(output, last)):
+            return
+        if self._begun and self._size != self._told:
+            yield self._line(at, "r", self._size)
+        self._told = self._size
+        yield self._line(at, "o", text)
+        if REPLACED in text:
+            whole = len(output) - len(decoder.getstate()[0])
+            yield self._line(at, "b", binascii.b2a_base64(output[:whole], newline=False).decode())
 
     def _line(self, at: float, kind: str, text: str) -> bytes:
         head = b""

@@ -18,7 +18,9 @@ OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
 PORTS = "io.sockproxy.ports"  # a label of containers: how many host ports they publish, running or not
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
-REMEMBERED = 10_000
+# Objects, of half a KiB each: the only bound of that memory, since nobody tells of most that are removed. The first
+# found is forgotten first; to find an object again is one question to the daemon.
+REMEMBERED = 2_000
 LETTERS = 255  # of what an answer tells for the record
 ID = re.compile(r"[0-9a-f]{64}")
 SHORT_ID = re.compile(r"[0-9a-f]{12}")  # as lists show it
@@ -107,7 +109,7 @@ class Objects:
         item.tty = member(found, "Config", "Tty") is True
         if kind != "volume" and ID.fullmatch(identity):  # volumes have names only: one can come to mean another
             if len(self._known) >= REMEMBERED:
-                self._known.clear()
+                del self._known[next(iter(self._known))]
             self._known[kind, identity] = item
         return item
 

@@ -47,8 +47,7 @@ class Recording:
 
     def resize(self, width: int, height: int) -> None:
         """Take a new size of the terminal."""
-        if len(self._waiting) < PIECE:
-            self._add(self._cast.resize(width, height, time.monotonic() - self._began))
+        self._cast.resize(width, height)
 
     def _add(self, lines: bytes) -> None:
         if self._sock:
@@ -79,6 +78,7 @@ class Recording:
         """End it; say for the record what there is of it: its size and hash, from who has the file."""
         said: dict[str, object] = {}
         if self._sock:
+            await self._finish(loop)
             try:
                 self._sock.shutdown(socket.SHUT_WR)
                 if await loop.wait({self._sock.fileno(): IN}, TIMEOUT):
@@ -89,6 +89,16 @@ class Recording:
         trouble = self.trouble or ("" if said else "the writer did not say what it has")
         said |= {"left_out": self._cast.left_out} if self._cast.left_out else {}
         return said if "error" in said or not trouble else {**said, "error": trouble}
+
+    async def _finish(self, loop: Loop) -> None:
+        """Hand over what the end brings; nothing where the end is that of the recording's."""
+        rest = self._cast.end(time.monotonic() - self._began)
+        if self._sock and rest and not self._waiting and not self.trouble:
+            await loop.wait({self._sock.fileno(): OUT}, TIMEOUT)
+            try:
+                self._sock.send(rest)
+            except OSError:
+                self.trouble = UNRECORDED
 
 
 class Recorded(Flow):

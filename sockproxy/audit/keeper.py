@@ -188,8 +188,12 @@ class Keeper:
             slot.answer = answer
         self._open = []
         self._unsynced = self._unsealed = time.monotonic()
-        folder = os.path.dirname(self._log.path)
-        threading.Thread(target=compress, args=(folder, name), name="compress", daemon=True).start()
+        try:
+            threading.Thread(
+                target=pack_all, args=(os.path.dirname(self._log.path),), name="compress", daemon=True
+            ).start()
+        except RuntimeError as error:  # no memory, or too many processes: with the next one
+            print(f"{name} stays as it is: {error}", file=sys.stderr)
 
     def tick(self) -> float:
         """Do what time brings; give the seconds until there is more of it."""

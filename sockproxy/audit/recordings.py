@@ -7,6 +7,7 @@ disk holds up that session alone. What is answered at the end is what the file h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -39,11 +40,14 @@ class Recordings:
     def begin(self, sock: socket.socket, rid: object) -> None:
         """Take a connection over: what comes on it until its end is a recording."""
         sock.setblocking(True)
-        if not isinstance(rid, str) or not RID.fullmatch(rid) or not self._room.acquire(blocking=False):
-            with sock, contextlib.suppress(OSError):
-                sock.send(b'{"error":"no room for one more recording"}')
-            return
-        threading.Thread(target=self._keep, args=(sock, rid), name="recording", daemon=True).start()
+        if isinstance(rid, str) and RID.fullmatch(rid) and self._room.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._keep, args=(sock, rid), name="recording", daemon=True).start()
+                return
+            except RuntimeError:  # no memory, or too many processes
+                self._room.release()
+        with sock, contextlib.suppress(OSError):
+            sock.send(b'{"error":"no room for one more recording"}')
 
     def _keep(self, sock: socket.socket, rid: str) -> None:
         with sock, contextlib.suppress(OSError):
@@ -60,6 +64,7 @@ class Recordings:
         path = path_of(self._folder, rid)
         os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # until the session's end: what is locked is not pruned
         sha256, size, trouble = hashlib.sha256(), 0, ""
         with open(fd, "wb", buffering=0):
             sock.send(b'{"seq":0}')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -9,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from sockproxy.audit.recordings import FOLDER, RID, path_of
+from sockproxy.review.choose import stamp
 from sockproxy.review.finding import Finding
 from sockproxy.review.search import Record, contents, genuine, load
 from sockproxy.review.text import plain
@@ -66,6 +70,34 @@ def remove(folder: str, lines: Iterator[bytes]) -> int:
             os.unlink(path)
             count += 1
     return count
+
+
+def forsaken(folder: str, before: str) -> list[str]:
+    """List the recordings that no outcome names, since their helper or the writer died: those last written before.
+
+    One that is being written is not among them, however long nothing has come.
+
+    Raises:
+        OSError: the record can't be read.
+    """
+    found = glob.glob(path_of(folder, "*"))
+    named = {path_of(folder, rid) for rid, _ in recorded(folder)} if found else set()
+    return [path for path in found if path not in named and _last_written(path) < before and not _locked(path)]
+
+
+def _last_written(path: str) -> str:
+    return stamp(datetime.datetime.fromtimestamp(os.lstat(path).st_mtime, datetime.UTC))
+
+
+def _locked(path: str) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def events(folder: str, rid: str) -> Iterator[tuple[float, str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import random
 
@@ -57,6 +59,33 @@ def test_the_bound_is_told_and_what_is_left_out_counted() -> None:
 
 def test_sizes() -> None:
     cast = Cast(True, LIMIT, 7)
-    assert cast.resize(132, 50, 0.1) == b""  # before there is anything to see
+    cast.resize(132, 50)  # before there is anything to see
     assert b'"width": 132, "height": 50' in cast.feed(b"x", 0.2)
-    assert json.loads(cast.resize(90, 20, 0.3)) == [0.3, "r", "90x20"]
+    for width in range(1, 1000):  # a flood leaves what was the size when something was printed
+        cast.resize(width, 20)
+    assert [*map(json.loads, cast.feed(b"x", 0.3).splitlines())] == [[0.3, "r", "999x20"], [0.3, "o", "x"]]
+    assert [*map(json.loads, cast.feed(b"x", 0.4).splitlines())] == [[0.4, "o", "x"]]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_bytes_that_are_no_text_are_kept(size: int) -> None:
+    """Whole where text is not: a letter that is cut, one of another encoding, a control character of eight bits."""
+    output = "gr\xfc\xdf \x9b31m\xff".encode("latin-1") + "naïve €".encode()[:-1]
+    cast, events = Cast(True, LIMIT, 7), list[list[object]]()
+    for begin in range(0, len(output), size):
+        events += map(json.loads, cast.feed(output[begin : begin + size], 1.5).splitlines())
+    events += map(json.loads, cast.end(1.6).splitlines())
+    shown = [event for event in events if isinstance(event, list)]
+    assert "".join(str(text) for _, kind, text in shown if kind == "o") == output.decode(errors="replace")
+    kept = b""
+    for (_, kind, text), (_, following, whole) in itertools.pairwise([*shown, [0, "", ""]]):
+        assert isinstance(text, str)
+        if kind == "o":
+            kept += base64.b64decode(str(whole)) if following == "b" else text.encode()
+    assert kept == output
+    assert all(
+        following == "b"
+        for (_, kind, text), (_, following, _) in itertools.pairwise([*shown, [0, "", ""]])
+        if kind == "o" and "\ufffd" in str(text)
+    )
+    assert cast.end(1.7) == b""

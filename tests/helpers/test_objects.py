@@ -50,7 +50,13 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon, objects = Asked(), Objects()
     for number in range(1, 6):
         finish(objects.find(daemon, "container", daemon.container(number, f"c{number}", KIM)))
-    assert len(objects._known) <= 2
+        assert len(objects._known) <= 2
+    asked = len(daemon.asked)
+    for number in (5, 4):  # the last ones; the first was forgotten
+        finish(objects.find(daemon, "container", identity(number)))
+    assert len(daemon.asked) == asked
+    finish(objects.find(daemon, "container", identity(1)))
+    assert len(daemon.asked) == asked + 1
 
 
 def test_a_volume_is_asked_for_each_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -137,6 +138,9 @@ def test_no_byte_is_lost_and_the_recording_is_bounded(recording: Proxy, users: U
     assert hashlib.sha256(done.stdout).hexdigest() == summed
     eventually(lambda: len(sessions(recording, begin)) == 2, "outcomes")
     said = sessions(recording, begin)[0]["recording"]
+    events = (recording.log / "sessions" / f"{sessions(recording, begin)[0]['rid']}.cast").read_text().splitlines()[1:]
+    kept = b"".join(base64.b64decode(text) for _, kind, text in map(json.loads, events) if kind == "b")
+    assert kept == done.stdout[:LIMIT]  # hardly any of it is text
     assert isinstance(said, dict)
     assert said["left_out"] == (16 << 20) - LIMIT
     assert LIMIT // 2 < said["bytes"] < 10 * LIMIT
@@ -193,6 +197,14 @@ def test_a_session_whose_recording_ends(recording: Proxy, users: Users, box: str
 
 def test_pruned_files_take_their_recordings_along(recording: Proxy, users: Users, box: str) -> None:
     """Closed files go, on the record; what is left is sound, and whoever deletes without saying so is found out."""
+    command = ["exec", "-i", box, "sh", "-c", "echo ready; cat"]
+    with Running(recording, users.alice, *command, stdin=subprocess.PIPE) as session:
+        session.out.until("ready")
+        os.kill(recording.processes["lifecycle"], signal.SIGKILL)  # there will be no outcome
+        session.wait()
+    assert {path.stem for path in (recording.log / "sessions").iterdir()} - {
+        one["rid"] for one in sessions(recording, 0)
+    }
     begin = len(recording.records())
     assert_done(recording.docker(users.alice, "exec", box, "echo", "old"))
     old, _ = only(recording, begin)

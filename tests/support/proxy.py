@@ -134,7 +134,7 @@ class Proxy:
         found: dict[str, int] = {}
         for pid in _descendants(self.up.pid):
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             for name, word in PROCESSES.items():
@@ -189,7 +189,7 @@ def _descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()  # its name may be no text
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(int(fields[1]), []).append(int(name))

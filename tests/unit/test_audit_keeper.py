@@ -22,6 +22,7 @@ from sockproxy.audit.keeper import NO_ROOM, Keeper, Slot
 from sockproxy.audit.log import NAME, Log
 from sockproxy.audit.seal import KEY, Sealer
 from sockproxy.review.verify import Anchors, read_anchors, verify
+from tests.support.proxy import eventually
 
 Open = Callable[..., "Kept"]
 
@@ -285,6 +286,25 @@ def test_files_are_closed_by_size_and_end_with_a_seal(
     assert found.findings == []
     assert found.last - found.sealed == 0
     assert os.listdir(tmp_path)
+
+
+def test_a_file_that_no_thread_compresses_is_with_the_next(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    kept = keep()
+    for refused in (True, False):
+        kept.write({"ev": "x"})
+        kept.settle()
+        kept.log._opened -= 90_000
+        with monkeypatch.context() as patch:
+            if refused:
+                patch.setattr("threading.Thread.start", refuse)
+            kept.keeper.tick()
+            kept.settle()
+    eventually(lambda: [name.endswith(".gz") for name in segments.closed(str(tmp_path))] == [True, True], "compressed")
 
 
 def test_files_are_closed_by_age(keep: Open, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sockproxy.audit import recordings as kept
-from sockproxy.review.recordings import Screen, lines_of, remove
+from sockproxy.audit.log import Entry, Log, encode
+from sockproxy.review.recordings import Screen, forsaken, lines_of, remove
+from tests.support.proxy import eventually
 
 RID = "0123456789abcdef"
 LINES = [b'{"version": 2}\n', b'[0.1, "o", "one"]\n']
@@ -140,3 +144,36 @@ def test_only_what_helpers_say_is_removed(tmp_path: Path) -> None:
     assert remove(str(tmp_path), iter([line % 998])) == 0
     assert remove(str(tmp_path), iter([line % 0])) == 1
     assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_what_no_outcome_names_goes_by_its_own_age(begin: socket.socket, tmp_path: Path) -> None:
+    """Its helper, or the writer, died; one that is being written stays, however old."""
+    assert said(begin) == {"seq": 0}
+    begin.send(LINES[0])
+    live = tmp_path / "sessions" / f"{RID}.cast"
+    named, dead, young = (live.with_name(f"{number:016x}.cast") for number in (1, 2, 3))
+    for path in (named, dead, young):
+        path.write_text("x")
+    line = {"ev": "outcome", "rid": named.stem, "recording": {"bytes": 1}}
+    with contextlib.closing(Log(str(tmp_path))) as log:
+        log.append([Entry(encode(line), 0, 1)])
+    for path in (live, named, dead):
+        os.utime(path, (1, 1))
+    assert forsaken(str(tmp_path), "2001") == [str(dead)]
+    begin.close()
+    eventually(lambda: str(live) in forsaken(str(tmp_path), "9999"), "unlocked")
+
+
+def test_no_thread_for_one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(kept, "MOST", 1)
+    recordings = kept.Recordings(str(tmp_path))
+    for expected in ("error", "error", "seq"):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, monkeypatch.context() as patch:
+            if expected == "error":
+                patch.setattr("threading.Thread.start", refuse)
+            recordings.begin(theirs, RID)
+            assert expected in said(ours)

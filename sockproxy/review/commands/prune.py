@@ -60,6 +60,8 @@ def main(options: argparse.Namespace) -> int:
         with segments.open_file(options.log_dir, name) as file:
             recordings.remove(options.log_dir, iter(file))
         os.unlink(os.path.join(options.log_dir, name))
+    for path in recordings.forsaken(options.log_dir, options.before):
+        os.unlink(path)
     print("deleted, with the recordings of their sessions, on the record")
     return 0
 
