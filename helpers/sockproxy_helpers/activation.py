@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+from collections.abc import Callable, Coroutine
 
-from .loop import Loop
+from .loop import IN, Loop, Wait, Want
 from .notify import Watchdog
+
+PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 
 
 def descriptor(name: str) -> int:
@@ -25,6 +29,23 @@ def listener(name: str) -> socket.socket:
     sock = socket.socket(fileno=descriptor(name))
     sock.setblocking(False)
     return sock
+
+
+async def accept(
+    loop: Loop, listener: socket.socket, name: str, serve: Callable[[socket.socket], Coroutine[Wait, Want, None]]
+) -> None:
+    """Accept connections for ever; each is served as a task of its own."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            await loop.wait({listener.fileno(): IN})
+        except OSError as error:  # no descriptors left (accept(2)): those in use come free
+            print(f"sockproxy {name}: accept: {error.strerror}", file=sys.stderr)
+            await loop.wait({}, PAUSE)
+        else:
+            sock.setblocking(False)
+            loop.spawn(serve(sock))
 
 
 def catch_signals() -> tuple[socket.socket, socket.socket]:

@@ -16,16 +16,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
 
 from . import activation, kernel, seccomp
 from .confine import MAKE_FOLDERS, WRITE, confine
 from .errors import Refused
-from .loop import IN, Loop, Wait, Want
+from .loop import IN, Loop
 from .notify import notify
 from .resolver import Resolver
 
-_ACCEPT_PAUSE = 0.05
 _SHARED = " - "  # ends the optional fields of a line of mountinfo (proc_pid_mountinfo(5))
 
 
@@ -41,8 +39,8 @@ def main() -> None:
         print("sockproxy binds: this kernel has no Landlock: the process is not confined", file=sys.stderr)
     if not seccomp.allow_only("binds"):
         print("sockproxy binds: no system call filter for this architecture", file=sys.stderr)
-    loop.spawn(_accept(loop, plugin, resolver.serve_daemon))
-    loop.spawn(_accept(loop, checks, resolver.serve_check))
+    loop.spawn(activation.accept(loop, plugin, "binds", resolver.serve_daemon))
+    loop.spawn(activation.accept(loop, checks, "binds", resolver.serve_check))
     loop.spawn(_obey(loop, resolver, activation.catch_signals()))
     loop.spawn(activation.say_alive(loop))
     notify("READY=1")
@@ -52,22 +50,6 @@ def main() -> None:
 def _root_is_shared() -> bool:
     with open("/proc/self/mountinfo") as file:
         return any(" / / " in line and " shared:" in line.partition(_SHARED)[0] for line in file)
-
-
-async def _accept(
-    loop: Loop, listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Wait, Want, None]]
-) -> None:
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            await loop.wait({listener.fileno(): IN})
-        except OSError as error:
-            print(f"sockproxy binds: accept: {error.strerror}", file=sys.stderr)
-            await loop.wait({}, _ACCEPT_PAUSE)
-        else:
-            sock.setblocking(False)
-            loop.spawn(serve(sock))
 
 
 async def _obey(loop: Loop, resolver: Resolver, signals: tuple[socket.socket, socket.socket]) -> None:

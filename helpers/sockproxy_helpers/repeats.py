@@ -1,9 +1,10 @@
 """Remember calls that come again: clients ask the same again and again, and to judge it is a third of what it costs.
 
 SECURITY: a memo is where decisions get confused. So its key is all that was judged by: each byte of the message but
-the request's id, who asks (found anew for this call) and the policy, with which the memo goes. Kept are only reads that
-name nothing, so that neither the daemon nor a ledger was asked, and of people whose role shares with nobody.
-What depends on the connection or on the time is done each time: who it is, how many calls are under way, the record.
+the request's id, who asks (found anew for each call of the front's) and the policy, with which the memo goes. Kept are
+only reads that name nothing, so that neither the daemon nor a ledger was asked, and of people whose role shares with
+nobody. What depends on the connection or on the time is done each time: who it is, how many calls are under way, the
+record.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .statement import Statement
 
 MOST, LARGEST = 256, 2048  # calls; bytes of a message
 SECRETS = frozenset({"x-registry-auth", "x-registry-config"})  # kept no longer than their call
-_FORM = re.compile(rb'\{"rid":"([0-9a-f]{16})",')  # as the front begins each call
+# As the front begins each call; of one that is lent, how often and for how many bytes, which are the message's last.
+_FORM = re.compile(rb'(\{"rid":"[0-9a-f]{16}",)(?:"lend":\[([0-9]{1,3}),([0-9]{1,4})\],)?')
 
 
 class Asked:
@@ -27,15 +29,24 @@ class Asked:
 
     Attributes:
         key: what can be known again; b"" when it is too large, or has another form.
+        lend, head: how often the client may say the same again, and what that would be: see `lent.py`.
         header, payload: what is in it; of one that is known only the assertion, since it had none.
     """
 
-    __slots__ = ("_known", "_message", "_repeat", "header", "key", "payload")
+    __slots__ = ("_known", "_message", "_repeat", "head", "header", "key", "lend", "payload")
 
     def __init__(self, untrusted_message: bytes, known: Repeats) -> None:
-        self._message, self._known, self._repeat = untrusted_message, known, None  # type: bytes, Repeats, Repeat | None
-        small = len(untrusted_message) <= LARGEST and _FORM.match(untrusted_message)
-        self.key = untrusted_message[small.end() :] if small else b""
+        self._known, self._repeat = known, None  # type: Repeats, Repeat | None
+        self.key, self.head, self.lend = b"", b"", 0
+        form = _FORM.match(untrusted_message)
+        if form and len(untrusted_message) <= 3 * LARGEST:
+            self.key = untrusted_message[form.end() :]
+            if form[2]:
+                end = max(0, len(self.key) - int(form[3]))
+                self.key, self.head = self.key[:end], self.key[end:]
+                self.lend, untrusted_message = int(form[2]) if self.head else 0, form[1] + self.key
+            self.key = self.key if len(self.key) <= LARGEST else b""
+        self._message = untrusted_message
         self.header: dict[str, object] = {}
         self.payload = b""
         if self.key not in known:
@@ -59,6 +70,16 @@ class Asked:
         """Give what was made of it before, for this caller, by the policy of now: it may have waited for its turn."""
         return self._repeat if self._known is known else None
 
+    def keep(self, known: Repeats, who: Caller, made: Repeat) -> None:
+        """Keep what was made of it, if it may be kept."""
+        key, self.key = self.key, b""
+        if not key or not _may_be_kept(made.call, who, made.decision):
+            return
+        if sum(map(len, known.values())) >= MOST:
+            known.clear()
+        known.setdefault(key, {})[_person(who)] = made
+        self._known, self._repeat = known, made
+
 
 class Repeat:
     """Hold what was made of a call; nothing in it is changed."""
@@ -75,16 +96,6 @@ class Repeat:
 
 
 Repeats = dict[bytes, dict[object, Repeat]]  # by the message's key, then by the person; of one policy
-
-
-def keep(known: Repeats, asked: Asked, who: Caller, made: Repeat) -> None:
-    """Keep what was made of a call, if it may be kept."""
-    key, asked.key = asked.key, b""
-    if not key or not _may_be_kept(made.call, who, made.decision):
-        return
-    if sum(map(len, known.values())) >= MOST:
-        known.clear()
-    known.setdefault(key, {})[_person(who)] = made
 
 
 def _may_be_kept(call: Call, who: Caller, decision: Decision) -> bool:

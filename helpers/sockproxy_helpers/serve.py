@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import pwd
 import socket
-import sys
 import time
 
-from . import approve, cut, operations, peer, policyfile, repeats, uploads, wire
+from . import activation, approve, cut, lent, operations, peer, policyfile, repeats, uploads, wire
 from .buildkit import Mediated
 from .call import Approved, Call, adopt
 from .caller import Caller
@@ -38,7 +37,6 @@ from .tunnel import Gone
 
 FRONT = "sockproxy"
 SENTENCE = 1000  # characters of a reason
-ACCEPT_PAUSE = 0.05  # seconds without descriptors: accept again when some may have come free
 
 
 class Helper:
@@ -78,17 +76,7 @@ class Helper:
         if self._approval.tags:
             self.loop.spawn(self._approval.tags.recover())
         self.loop.spawn(self._streams.watch(self._identity, lambda: self.policy))
-        while True:
-            try:
-                channel, _ = listener.accept()
-            except BlockingIOError:
-                await self.loop.wait({listener.fileno(): IN})
-            except OSError as error:  # no descriptors left (accept(2)): those in use come free
-                print(f"sockproxy {self.scope}: accept: {error.strerror}", file=sys.stderr)
-                await self.loop.wait({}, ACCEPT_PAUSE)
-            else:
-                channel.setblocking(False)
-                self.loop.spawn(self._serve(channel))
+        await activation.accept(self.loop, listener, self.scope, self._serve)
 
     async def _serve(self, channel: socket.socket) -> None:
         """Serve one channel until it ends; who breaks the framing, or is not ours, is cut off and recorded."""
@@ -125,7 +113,11 @@ class Helper:
                 call = asked.call(who, self._repeats, self.operations)
                 del message  # of no use any more; a stream may last for days
                 async with self._approval.turns.of(who.uid, call.operation.name):
-                    reply, rest = await self._call(channel, client, daemon, call, who, asked)
+                    if asked.lend:
+                        loan = lent.Loan(self.loop, channel, client, asked, lambda: self._repeats)
+                        reply, rest = await loan.run(lambda a: self._call(channel, client, daemon, a, who, asked), call)
+                    else:
+                        reply, rest = await self._call(channel, client, daemon, call, who, asked)
             elif uid == 0:
                 reply, rest = await self._approval.part(asked.header, who, self.policy, daemon, held), b""
             else:
@@ -150,7 +142,7 @@ class Helper:
             self._streams.begin(channel, who, decision, call.operation.name)
             if not repeat:
                 approved = await self._approval.call(call, who, decision, client, daemon, statement)
-                repeats.keep(known, asked, who, Repeat(call, decision, approved, statement))
+                asked.keep(known, who, Repeat(call, decision, approved, statement))
             await statement.intent()
             given = call, who.uid, decision, self.policy, statement.objects, approved.body
             recording = await self._sessions.begin(*given)
@@ -169,6 +161,7 @@ class Helper:
         try:
             return await self._exchange(exchange, approved, statement)
         finally:
+            self._streams.end(channel)
             self._approval.release(approved, lingering=exchange.lingering)
 
     async def _exchange(
@@ -181,7 +174,7 @@ class Helper:
             return {"keep": exchange.keep, "answer": len(answer)}, answer + exchange.left_over
         except FAULTS as error:
             why = str(error)
-            return fault(error), b""
+            return fault(error) | ({"begun": True} if exchange.sent else {}), b""
         except Gone as error:
             why = str(error)
             return {"gone": why}, b""

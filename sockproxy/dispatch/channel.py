@@ -23,14 +23,18 @@ class Reply(NamedTuple):
     """Hold a helper's last word on a call.
 
     Attributes:
-        header: {"answer": length, "keep": bool}, {"error": status, "message": text, "at": rule} or {"gone": why}.
+        header: {"answer": length, "keep": bool}, {"error": status, "message": text, "at": rule} or {"gone": why}; with
+            "begun" where the client has got part of the answer.
         payload: the answer to write, then the client's bytes behind its request.
-        sent: the client has already got bytes from the helper.
+        repeats, seconds, request_id: how many calls followed on a connection that was lent, how long they took
+            together, and the last call's id, which the header is about.
     """
 
     header: dict[str, object]
     payload: bytes
-    sent: bool
+    repeats: int = 0
+    seconds: float = 0.0
+    request_id: str = ""
 
     def problem(self) -> CallError:
         """Turn a helper's refusal into the error of the same status."""
@@ -135,5 +139,5 @@ async def _receive(channel: socket.socket) -> Reply:
             raise HelperGone("the helper ended during the call", sent=sent)
         header, payload = wire.unpack(message)
         if header != {"sent": True}:
-            return Reply(header, payload, sent)
+            return Reply(header, payload, *header.pop("lent", ()))  # type: ignore[misc]
         sent = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sockproxy.http.head import Head
+from sockproxy.server.meter import is_stream
 from sockproxy_helpers import wire
 from sockproxy_helpers.operations import Operation
 
@@ -18,6 +19,7 @@ class Request(NamedTuple):
     Attributes:
         packed: its message to a helper behind the request's id, without body, upload and assertion; b"" until it is
             remembered.
+        raw: the bytes that it was read from, if it is remembered and may be lent: a plain read, not a stream.
     """
 
     head: Head
@@ -26,6 +28,7 @@ class Request(NamedTuple):
     variables: dict[str, str]
     query: list[tuple[str, str]]
     packed: bytes = b""
+    raw: bytes = b""
 
     def message(self, request_id: str, size: int, upload: int | str | None, assertion: str, payload: bytes) -> bytes:
         """Form the message that hands it to a helper. The id comes first: what is behind it, the helper knows again.
@@ -37,6 +40,11 @@ class Request(NamedTuple):
         if self.packed and not assertion and not size and upload is None:
             return b'{"rid":"%s",%s%s' % (request_id.encode("ascii"), self.packed, payload)
         return wire.pack({"rid": request_id, **self._call(size, upload, assertion)}, payload)
+
+    def lent(self, request_id: str, most: int) -> bytes:
+        """Form the message that lends the client's connection, for so many repeats: see the helpers' `lent.py`."""
+        said = request_id.encode("ascii"), most, len(self.raw), self.packed, self.raw
+        return b'{"rid":"%s","lend":[%d,%d],%s%s' % said
 
     def _call(self, size: int, upload: int | str | None, assertion: str) -> dict[str, object]:
         return {
@@ -53,9 +61,10 @@ class Request(NamedTuple):
             "assertion": assertion,
         }
 
-    def pack(self) -> Request:
+    def pack(self, untrusted_head: bytes) -> Request:
         """Form now what its messages will have in common."""
-        return self._replace(packed=wire.pack(self._call(0, None, ""))[1:])
+        plain = self.operation.method in ("GET", "HEAD") and not (self.operation.acts or is_stream(self.operation))
+        return self._replace(packed=wire.pack(self._call(0, None, ""))[1:], raw=untrusted_head if plain else b"")
 
 
 class Memo:
@@ -75,4 +84,4 @@ class Memo:
             return
         if len(self._known) >= MEMO_HEADS:
             self._known.clear()
-        self._known[untrusted_head] = request.pack()
+        self._known[untrusted_head] = request.pack(untrusted_head)

@@ -49,18 +49,26 @@ class Visit:
 
 
 class UnderWay:
-    """Be a call that is under way: no generator, which would cost it 3 us."""
+    """Be a call that is under way: no generator, which would cost it 3 us.
 
-    __slots__ = ("_began", "_meter", "_operation", "_visit")
+    Attributes:
+        repeats, seconds: calls that followed while the connection was lent, and how long these took together.
+    """
+
+    __slots__ = ("_began", "_meter", "_operation", "_visit", "repeats", "seconds")
 
     def __init__(self, meter: Meter, visit: Visit, operation: Operation) -> None:
         self._meter, self._visit, self._operation, self._began = meter, visit, operation, time.monotonic()
+        self.repeats, self.seconds = 0, 0.0
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> UnderWay:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._meter.end(self._visit, self._operation, self._began)
+        if self.repeats:
+            self._meter.end(self._visit, self._operation, self.seconds / self.repeats, self.repeats + 1)
+        else:
+            self._meter.end(self._visit, self._operation, time.monotonic() - self._began, 1)
 
 
 class Meter:
@@ -101,18 +109,19 @@ class Meter:
         visit.requests += 1
         return UnderWay(self, visit, operation)
 
-    def end(self, visit: Visit, operation: Operation, began: float) -> None:
-        """Count the end of a call; see `call`."""
+    def end(self, visit: Visit, operation: Operation, seconds: float, times: int) -> None:
+        """Count the end of a call, or of several that took so long each; see `call`."""
         visit.operation = None
-        now = time.monotonic()
-        self.served[operation.name] += 1
-        self._count(visit.who, 0)
-        self._pass(int(now))
-        self._ring[int(now) % MINUTE] += 1
+        visit.requests += times - 1
+        now = int(time.monotonic())
+        self.served[operation.name] += times
+        self._count(visit.who, 0, times)
+        self._pass(now)
+        self._ring[now % MINUTE] += times
         if not is_stream(operation):
             counts, total = self.seconds.setdefault(operation.scope, ([0] * (len(BOUNDS) + 1), [0.0]))
-            counts[bisect.bisect_left(BOUNDS, now - began)] += 1
-            total[0] += now - began
+            counts[bisect.bisect_left(BOUNDS, seconds)] += times
+            total[0] += seconds * times
 
     def refuse(self, visit: Visit, who: Caller, problem: CallError, request_id: str) -> None:
         """Count an error or a refusal that sockproxy answered itself; remember the last, but of what is not there."""
@@ -127,14 +136,14 @@ class Meter:
             told = {"time": time.time(), "user": name_of(who), "asked": visit.asked, "status": problem.status}
             self.refusals.append(told | {"why": why[:SENTENCE], "rid": request_id})
 
-    def _count(self, who: Caller | None, what: int) -> None:
+    def _count(self, who: Caller | None, what: int, times: int = 1) -> None:
         name = name_of(who)
         counts = self.users.get(name)
         if counts is None:
             if len(self.users) >= USERS:
                 return
             counts = self.users[name] = [0, 0]
-        counts[what] += 1
+        counts[what] += times
 
     def rate(self) -> float:
         """Give the calls a second of the last minute, or since the start if that is not so long ago."""

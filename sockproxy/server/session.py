@@ -17,6 +17,7 @@ from sockproxy.http import head as http_head
 from sockproxy.http.head import Head
 from sockproxy.server import login
 from sockproxy.server.client import Client
+from sockproxy.server.lending import Lending
 from sockproxy.server.login import Vouched
 from sockproxy.server.memo import Memo, Request
 from sockproxy.server.meter import Meter, Visit
@@ -40,12 +41,14 @@ class Services:
         policy: replaced as a whole on reload.
         draining: each session takes one more request at the most, and not for long.
         idle: the waits of sessions that have no request under way.
+        lent: the connections that helpers serve without the front.
     """
 
     def __init__(self, policy: Policy, helpers: Helpers, recorder: Recorder) -> None:
         self.policy, self.helpers, self.recorder = policy, helpers, recorder
         self.memo, self.meter, self.traffic = Memo(), Meter(), Traffic()
         self.draining = False
+        self.lent: set[Lending] = set()
         self.idle: set[trio.CancelScope] = set()
 
     def drain(self) -> None:
@@ -76,13 +79,14 @@ class Session:
         self._vouched: Vouched | None = None
         self._held = ""  # what was presented once for the whole connection
         self._visit = Visit()
+        self._lending = Lending(seat.account, services.lent)
 
     async def run(self) -> None:
         """Serve until either side has had enough."""
         try:
             with self._services.meter.visit() as self._visit:
                 with self._wait:
-                    while await self._request() and not self._services.draining:
+                    while await self._request() and (self._lending.turns or not self._services.draining):
                         pass
                 await self._client.linger()
         except OSError:
@@ -93,7 +97,7 @@ class Session:
     async def _request(self) -> bool:
         """Serve one request; tell whether the connection can carry another."""
         self._request_id, self._head, self._unread = os.urandom(8).hex(), None, True
-        self._visit.asked = ""
+        self._visit.asked, self._lending.turns = "", 0
         try:
             untrusted_head = await self._await_head()
             if not untrusted_head:
@@ -201,12 +205,21 @@ class Session:
             del self._client.buffer[:size]
             self._unread = self._unread or bool(early)  # unless the helper gives back what it has not used
         assertion = self._vouched.assertion if self._vouched and operation.name not in PUBLIC else ""
-        with self._services.meter.call(self._visit, operation, list(request.variables.values())):
-            return await self._services.helpers.run(
-                operation.scope,
-                request.message(self._request_id, len(content), upload, assertion, content + early),
-                self._client.sock,
-            )
+        free = not (self._client.buffer or self._held or self._services.draining)
+        turns, reply = self._lending.begin(request, self._visit.who, free), None  # type: int, Reply | None
+        with self._services.meter.call(self._visit, operation, list(request.variables.values())) as call:
+            try:
+                reply = await self._services.helpers.run(
+                    operation.scope,
+                    request.lent(self._request_id, turns)
+                    if turns
+                    else request.message(self._request_id, len(content), upload, assertion, content + early),
+                    self._client.sock,
+                )
+            finally:
+                self._lending.end(request, call, reply)
+        self._request_id = reply.request_id or self._request_id
+        return reply
 
     async def _reply(self, reply: Reply) -> bool:
         """Act on a helper's last word."""
@@ -219,7 +232,7 @@ class Session:
             self._client.buffer[:0] = reply.payload[length:]
             self._unread = False
             return header["keep"] is True and self._keep()
-        if "gone" in header or reply.sent:
+        if "gone" in header or "begun" in header:
             return False
         return await self._answer(reply.problem())
 

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from tests.support.containers import API, UPGRADE, create, follow, run, start
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, eventually
 from tests.support.raw import Connection, call, output
 from tests.support.users import Users
 
@@ -36,6 +36,30 @@ def test_one_connection_for_many_requests(proxy: Proxy, users: Users) -> None:
             assert connection.call("GET", f"{API}/containers/json").status == 200
             assert connection.call("GET", f"{API}/networks").status == 200
             assert connection.call("GET", f"{API}/images/none/json").status == 404
+
+
+def test_the_same_again_and_again(proxy: Proxy, users: Users) -> None:
+    """A connection is lent to the helper then: each answer is of now and of its own user, each call on the record."""
+    target, answers = f"{API}/containers/json?all=1", []
+    with Connection(proxy.listen, users.alice) as alice, Connection(proxy.listen, users.bob) as bob:
+        for _ in range(100):
+            answers += [alice.call("GET", target), bob.call("GET", target)]
+        container = create(proxy, users.alice, "true")
+        for _ in range(5):
+            answers += [alice.call("GET", target), bob.call("GET", target)]
+            assert [container.encode() in answer.body for answer in answers[-2:]] == [True, False]
+        assert alice.call("DELETE", f"{API}/containers/{container}").status == 204
+        assert alice.call("GET", f"{API}/containers/{container}/json").status == 404
+    assert {answer.status for answer in answers} == {200}
+    rids = [answer.headers["x-sockproxy-request-id"] for answer in answers]
+    assert len(set(rids)) == 210
+
+    def told(event: str) -> list[object]:
+        return [record["rid"] for record in proxy.records() if record["ev"] == event and record["rid"] in rids]
+
+    eventually(lambda: sorted(told("outcome")) == sorted(rids), "outcomes on the record", 5)  # type: ignore[type-var]
+    asked = {r["rid"]: r["who"]["user"] for r in proxy.records() if r["ev"] == "intent"}  # type: ignore[index]
+    assert [asked[rid] for rid in rids] == [users.alice.name, users.bob.name] * 105
 
 
 def test_pipelined_requests_are_answered_in_order(proxy: Proxy, users: Users) -> None:
