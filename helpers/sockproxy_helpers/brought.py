@@ -26,11 +26,12 @@ async def note(ledger: Writer, daemon: Daemon, item: Item, uid: int) -> None:
 
 
 async def forget(ledger: Writer, daemon: Daemon) -> None:
-    """Forget those that are gone."""
-    there = {str(item.get("Id")) for item in await images.every(daemon)} if ledger.brought() else set()
-    for identity in ledger.brought():
-        if identity not in there:
-            ledger.put(identity, None)
+    """Forget those that are gone, and where they were pushed to."""
+    known = ledger.brought() + ledger.pushes()
+    there = {str(item.get("Id")) for item in await images.every(daemon)} if known else set()
+    for name in known:
+        if name.rpartition(" ")[2] not in there:
+            ledger.put(name, None)
 
 
 def payer(ledger: Ledger, item: Item) -> int | None:

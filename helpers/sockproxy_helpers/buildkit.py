@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from . import images, names, wire
+from . import names, wire, withheld
 from .caller import Caller
 from .claims import Claim, Wish
 from .context import Context
@@ -151,10 +151,11 @@ class Mediated:
         if not isinstance(tags, list) or len(tags) > MOST or not all(isinstance(tag, str) for tag in tags):
             raise Malformed(f"not at most {MOST} names of images")
         await bound(daemon, self._context)
-        foreign = await images.foreign(self._ledger, daemon, self._context)
+        foreign = await withheld.foreign(self._ledger, daemon, self._context)
         claim = None
         if self._tags and not self._context.flag("sees_all"):
             claim = await self._tags.claim(self._context, Wish([names.settable(str(tag)) for tag in tags]))
+            claim.pushes = question.get("pushes") is True
         rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
         return {"rid": rid, "foreign": foreign}
 

@@ -116,14 +116,23 @@ class Build:
 
     async def _pull(self, reference: Reference, found: Image | None) -> None:
         name, daemon = names.full(reference.text), self._tags.connect()
-        login = pulls.auth(self._config, name)
+        login, built = pulls.auth(self._config, name), name in self._claim.names
         try:
+            if built:  # what is pulled is judged apart from what the build will make of the name
+                await self._tags.conclude(self._claim, [name])
             await self._tags.add(self._claim, Wish([name], shared=PULLED))
-            await pulls.pull(daemon, name, reference.platform or self._platform, login)
+            try:
+                await pulls.pull(daemon, name, reference.platform or self._platform, login)
+            finally:
+                await self._tags.conclude(self._claim, [name])
+            if name in self._claim.withheld:
+                raise Refused("", self._claim.withheld[name])
+            if built:
+                await self._tags.add(self._claim, Wish([name]))
         except Taken:
             known = await pulls.current(daemon, name, login)
-            if known:
-                await self._tags.share(name, known[1])
+            if known and await self._tags.share(self._ctx.caller.uid, name, known[1]):
+                pass
             elif found is None:
                 raise NoImage(f"No such image: {names.familiar(name)}") from None
             else:

@@ -8,7 +8,7 @@ import socket
 
 from .claims import Claim
 from .operations import NEWEST, OLDEST, Operation
-from .scanned import Judge
+from .scanned import Judge, Last
 from .wire import WireError
 
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")
@@ -126,16 +126,18 @@ class Approved:
         claim: the names of images that it may change, to be settled when the daemon is done; None for none.
         heads: of the request, formed once, by the version of HTTP.
         judge: of the archive that is uploaded; None for none.
+        last: what to do at the end of a streamed answer; gives what to add there.
         kept: channels of siblings' approvals that count until the daemon is done with the call.
     """
 
-    __slots__ = ("body", "claim", "heads", "judge", "kept", "query")
+    __slots__ = ("body", "claim", "heads", "judge", "kept", "last", "query")
 
     def __init__(self) -> None:
         self.query: list[tuple[str, str]] = []
         self.body: bytes | None = None
         self.claim: Claim | None = None
         self.judge: Judge | None = None
+        self.last: Last | None = None
         self.heads: dict[int, bytes] = {}
         self.kept: list[socket.socket] = []
 
@@ -170,9 +172,7 @@ def texts(value: object) -> dict[str, str]:
 
 def pairs(value: object) -> list[tuple[str, str]]:
     """Require a list of pairs of strings."""
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    if not all(isinstance(pair, list) for pair in value):
+    if not isinstance(value, list) or not all(isinstance(pair, list) for pair in value):
         raise ValueError("not a list of pairs")
     return [(text(key), text(item)) for key, item in value]
 

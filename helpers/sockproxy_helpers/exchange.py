@@ -12,6 +12,7 @@ from collections.abc import Callable
 from . import wire
 from .call import Call
 from .chunks import Chunks
+from .concluded import Concluded
 from .errors import Unavailable
 from .http import Response
 from .recording import Recorded
@@ -36,6 +37,7 @@ class Exchange(Transfer):
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
         tail: of a streamed answer in chunks, for the record.
+        last: is awaited before the client gets the end of an answer in chunks, and gives what to add there.
         lingers: when the call is broken off, the daemon's connection is to be kept until the daemon is done with it,
             as `lingering`.
     """
@@ -86,7 +88,7 @@ class Exchange(Transfer):
             end, whole = response.length, True
         else:
             end = _feed(chunks, early) if chunks else len(early)
-            whole = chunks is not None and chunks.done and end <= INLINE
+            whole = chunks is not None and chunks.done and end <= INLINE and not self.last
         if not whole:
             return await self._stream(response, bytes(early[:end]), chunks)
         answer = response.head(self._call.request_id, self._finish(response)) + early[:end]
@@ -120,13 +122,17 @@ class Exchange(Transfer):
         assert daemon is not None
         prefix = response.head(self._call.request_id, response.close)
         flow: Flow
-        if chunks:
+        if chunks and self.last:
+            flow = Concluded(daemon, self._client, prefix + early, chunks)
+        elif chunks:
             flow = Chunked(daemon, self._client, prefix + early, chunks)
         else:
             flow = Raw(daemon, self._client, early, response.length, prefix)
         self._announce()
         try:
             while not flow.done:
+                if self.last and isinstance(flow, Concluded) and flow.held:
+                    flow.finish(await self.last())
                 await self._wait([flow], {})
         except Broken as error:
             if error.sock is daemon:

@@ -52,9 +52,13 @@ class View:
         ledger.refresh()
 
     def owns(self, name: str, identity: str) -> bool:
-        """Tell whether a full name is the caller's, as long as it names this image."""
+        """Tell whether a full name is the caller's, as long as it names this image.
+
+        What a pull or a load under way has made it mean is not the caller's before that was judged: see `withheld`.
+        """
         entry = self._ledger.find(name, identity)
-        return entry is not None and entry.uid == self._uid
+        judged = entry is not None and (entry.id is not None or not entry.shared or entry.was == identity)
+        return entry is not None and judged and entry.uid == self._uid
 
     def anothers(self, name: str, identity: str) -> bool:
         """Tell whether a full name is some other user's."""
@@ -142,21 +146,6 @@ def _seen(view: View, item: Item, name: str, may_be_id: bool) -> Image | None:
     return Image("", cut, item) if may_be_id else None
 
 
-async def foreign(ledger: Ledger, daemon: Daemon, ctx: Context) -> list[str]:
-    """List the names of images that the caller may not know, as BuildKit writes them; none for who sees all.
-
-    Returns:
-        Full names with a tag, and "REPOSITORY*@DIGEST".
-    """
-    if ctx.flag("sees_all"):
-        return []
-    view, found = View(ledger, ctx.caller.uid), []
-    for item in await every(daemon):
-        shown = full_names(view.cut(item) or {})
-        found += [name.replace("@", "*@") for name in full_names(item) if name not in shown]
-    return found
-
-
 def full_names(item: Item) -> list[str]:
     """List the full names of an image, tags first."""
     told = [names.known(name) for key in ("RepoTags", "RepoDigests") for name in _names(item, key)]
@@ -170,9 +159,9 @@ async def _ask(daemon: Daemon, reference: str) -> tuple[int, Item]:
     return status, answer
 
 
-async def every(daemon: Daemon) -> list[Item]:
-    """List all images but the steps of builds."""
-    status, answer = parse(*await daemon.request("GET", "/images/json"))
+async def every(daemon: Daemon, steps: bool = False) -> list[Item]:
+    """List all images; those that are steps of builds only where that is asked for."""
+    status, answer = parse(*await daemon.request("GET", "/images/json" + ("?all=1" if steps else "")))
     if status != 200 or not isinstance(answer, list):
         raise Unavailable("the Docker daemon lists no images")
     return [item for item in answer if isinstance(item, dict)]

@@ -7,7 +7,8 @@ the owner that it was set for. Names in it are of the grammar of `names`.
 Invariant: the last line about a name counts. A name whose image is unknown (`id` None) is being set, or was when the
 process ended: it is its owner's whatever it names. One whose image is known is its owner's as long as it names that
 image: who moves it past sockproxy, the administrator, takes it away, and what is not in here is shared by all.
-An image's ID in the place of a name stands for itself: see `brought`.
+An image's ID in the place of a name stands for itself: see `brought`. A repository and an ID stand for a push, see
+`withheld`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import json
 import os
 
 FILE = "tags.jsonl"
-LOADED, PULLED = "loaded", "pulled"
-_SHARED: dict[object, str] = {LOADED: LOADED, PULLED: PULLED, True: LOADED}  # true: an older version's
+LOADED, PULLED, PUSHED = "loaded", "pulled", "pushed"
+_SHARED: dict[object, str] = {LOADED: LOADED, PULLED: PULLED, PUSHED: PUSHED, True: LOADED}  # true: an older version's
 SLACK = 1000  # lines that are no longer true, before the file is written anew
 
 
@@ -28,12 +29,13 @@ class Entry:
         id: the image that it names; None while that is open.
         shared: how others may use the image by this name: "" not at all; LOADED if no label makes it somebody's; PULLED
             in any case, since whoever built it, it came from a registry.
+        was: the image that it is known to have named before, while what it names is open; None for none.
     """
 
-    __slots__ = ("id", "shared", "uid")
+    __slots__ = ("id", "shared", "uid", "was")
 
-    def __init__(self, uid: int, identity: str | None, shared: str) -> None:
-        self.uid, self.id, self.shared = uid, identity, shared
+    def __init__(self, uid: int, identity: str | None, shared: str, was: str | None = None) -> None:
+        self.uid, self.id, self.shared, self.was = uid, identity, shared, was
 
 
 class Ledger:
@@ -59,6 +61,11 @@ class Ledger:
     def brought(self) -> list[str]:
         """List the IDs of images."""
         return [name for name, entry in self._entries.items() if entry.id == name]
+
+    def pushes(self, uid: int | None = None) -> list[str]:
+        """List what was pushed, by one user or by all; the oldest first."""
+        found = [(name, entry) for name, entry in self._entries.items() if entry.shared == PUSHED]
+        return [name for name, entry in found if uid in (None, entry.uid)]
 
     def refresh(self) -> None:
         """Read what was written since."""
@@ -88,8 +95,10 @@ class Ledger:
         if old:
             self._owned.get(old.uid, set()).discard(name)
         if isinstance(uid, int):
-            self._entries[name] = Entry(uid, str(identity) if identity else None, _SHARED.get(line["shared"], ""))
-            if identity != name:
+            entry = Entry(uid, str(identity) if identity else None, _SHARED.get(line["shared"], ""))
+            entry.was = str(line["was"]) if line.get("was") else None
+            self._entries[name] = entry
+            if identity != name and entry.shared != PUSHED:
                 self._owned.setdefault(uid, set()).add(name)
 
 
@@ -151,4 +160,5 @@ class Writer(Ledger):
 
 def _line(name: str, entry: Entry | None) -> bytes:
     uid, identity, shared = (entry.uid, entry.id, entry.shared) if entry else (None, None, "")
-    return json.dumps({"name": name, "uid": uid, "id": identity, "shared": shared}).encode("ascii") + b"\n"
+    told = {"name": name, "uid": uid, "id": identity, "shared": shared}
+    return json.dumps(told | ({"was": entry.was} if entry and entry.was else {})).encode("ascii") + b"\n"

@@ -136,8 +136,8 @@ class Naming:
         await self.whole(repository)
         self.still.append((repository, ""))
 
-    async def whole(self, repository: str) -> None:
-        """See that all tags of a repository are the caller's to push, or to save.
+    async def whole(self, repository: str) -> dict[str, str]:
+        """See that all tags of a repository are the caller's to push, or to save; give them, with their images.
 
         Raises:
             NoImage: none that the caller may know of.
@@ -150,6 +150,7 @@ class Naming:
         if len(told) != len(shown) or (push and any(view.anothers(*one) for one in shown.items())):
             verb = "push" if push else "save"
             raise Refused("", f"not all tags of {names.familiar(repository)} are yours to {verb} (allowed: by name)")
+        return shown
 
     async def _saved(self, text: str) -> list[str]:
         """Give the names to save: one without a tag stands for all tags of its repository, other people's included."""

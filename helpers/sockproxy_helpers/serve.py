@@ -50,8 +50,7 @@ class Helper:
             cgroups: below which users have theirs.
             environment: what the process table gives to a helper (sockproxy/supervise/table.py).
         """
-        self.scope, self.loop = scope, loop
-        self._environment = environment
+        self.scope, self.loop, self._environment = scope, loop, environment
         self._identity, self._streams = Identity(loop, environment), Streams(loop)
         self.recorder = Recorder(loop, f"{environment['SOCKPROXY_RUNTIME']}/audit/audit.sock")
         self._sessions = Sessions(loop, environment["SOCKPROXY_RUNTIME"])
@@ -152,7 +151,8 @@ class Helper:
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
         exchange.cut = cut.one_after_the_other(*cuts)
-        exchange.lingers, exchange.judge, exchange.recording = approved.claim is not None, approved.judge, recording
+        exchange.judge, exchange.last, exchange.recording = approved.judge, approved.last, recording
+        exchange.lingers = approved.claim is not None
         if operation == "Grpc":
             asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)

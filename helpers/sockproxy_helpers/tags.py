@@ -10,14 +10,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from . import brought, counts, images, names
+from . import brought, counts, images, names, withheld
 from .claims import Claim, Taken, Wish
 from .context import Context
 from .daemon import Daemon, drained
 from .errors import Unavailable
 from .ledger import PULLED, Entry, Ledger, Writer
 from .loop import Lock, Loop
-from .pulls import image_of, item_of
+from .pulls import image_of
+from .settling import settle
 from .still import Still
 
 KEEPER = "filesystem"  # the scope whose helper grants claims
@@ -62,6 +63,8 @@ class Tags:
         """
         daemon = self.connect()
         try:
+            if wish.shared and claim.others is None:
+                claim.others = await withheld.others(self.ledger, daemon, claim.uid)
             async with self._lock:
                 for name in dict.fromkeys(wish.names):
                     if name not in claim.names:
@@ -107,11 +110,14 @@ class Tags:
             what = "remove" if wish.removing else "move"
             why = f"the name {names.familiar(name)} is not yours to {what}: somebody else set it, or all share it"
             raise Taken(name, f"{why} (allowed: names that you have set, and new ones)")
+        if own and entry and self._changing.get(name) and bool(entry.shared) != bool(wish.shared):
+            # What a pull brings is judged before it is anybody's; what a build makes is its user's at once
+            raise Taken(name, f"{names.familiar(name)} is being set by another call of yours: try again")
         if not own:
             await self._room(daemon, claim)
         try:
-            among = not self._changing.get(name) or entry is None or bool(entry.shared)
-            self.ledger.put(name, Entry(claim.uid, None, wish.shared if among else ""))
+            was = (entry.id or entry.was) if own and entry else None
+            self.ledger.put(name, Entry(claim.uid, None, wish.shared, was))
         except OSError as error:
             raise Unavailable(f"whose names of images are can't be written down: {error.strerror}", 503) from error
         claim.before[name] = current, entry.shared if entry and entry.id is not None else ""
@@ -146,36 +152,33 @@ class Tags:
             await drained(self._loop, lingering)
         if delay:
             await self._loop.wait({}, delay)
+        await self.conclude(claim, claim.names)
+
+    async def conclude(self, claim: Claim, done: list[str]) -> None:
+        """Settle those names of a claim that the daemon is done with; `claim.withheld` tells what was taken away."""
         daemon = self.connect()
         async with self._lock:
-            for name in claim.names:
+            for name in list(done):
+                claim.names.remove(name)
                 left = self._changing.pop(name) - 1
                 if left:
                     self._changing[name] = left
-                await self._settle(daemon, name, claim.before[name])
+                await settle(self.ledger, daemon, name, claim, left)
         daemon.close()
 
-    async def _settle(self, daemon: Daemon, name: str, before: tuple[str | None, str] = (None, "")) -> None:
-        entry = self.ledger.get(name)
-        if not entry:
-            return
-        try:
-            item = await item_of(daemon, name)
-        except Unavailable:
-            return  # it stays open: who asks for the name next finds out
-        current = str(item["Id"]) if item else None
-        if item and current != before[0]:
-            await brought.note(self.ledger, daemon, item, entry.uid)
-        if not self._changing.get(name):
-            shared = before[1] if current == before[0] else entry.shared
-            self.ledger.put(name, Entry(entry.uid, current, shared) if current else None)
+    async def share(self, uid: int, name: str, identity: str) -> bool:
+        """Let all use an image by a name that somebody else got from its registry, too, as if that had been first.
 
-    async def share(self, name: str, identity: str) -> None:
-        """Let all use an image by a name that somebody else got from its registry, too, as if that had been first."""
+        False: it is not there as far as is known, whatever the registry says.
+        """
+        daemon = self.connect()
         async with self._lock:
             entry = self.ledger.get(name)
+            if entry and entry.shared != PULLED and await withheld.kept(self.ledger, daemon, uid, name, identity):
+                return False
             if entry and entry.id == identity and not self._changing.get(name):
                 self.ledger.put(name, Entry(entry.uid, identity, PULLED))
+        return True
 
     async def recover(self) -> None:
         """Settle what was open when the last process ended."""
@@ -183,7 +186,7 @@ class Tags:
         async with self._lock:
             for name in self.ledger.unsettled():
                 if not self._changing.get(name):
-                    await self._settle(daemon, name)
+                    await settle(self.ledger, daemon, name, None, 0)
             await brought.forget(self.ledger, daemon)
         daemon.close()
 

@@ -14,7 +14,7 @@ from .http import Response, request_head
 from .loop import ERR, HUP, IN, RDHUP, Loop, Want
 from .recording import Recording
 from .relay import Broken, Chunked, Flow, step, wanted
-from .scanned import Judge, Scanned
+from .scanned import Judge, Last, Scanned
 from .splice import Raw
 from .tar import Scan
 from .tunnel import Gone, shutdown
@@ -30,8 +30,8 @@ class Transfer:
 
     __slots__ = (
         "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_prompt", "_upload", "begun", "bytes_in",
-        "bytes_out", "cut", "judge", "keep", "left_over", "lingering", "lingers", "mediated", "recording", "sent",
-        "status", "tail",
+        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "lingers", "mediated", "recording",
+        "sent", "status", "tail",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
@@ -45,6 +45,7 @@ class Transfer:
         self.sent = self.keep = self.lingers = False
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
+        self.last: Last | None = None
         self.left_over = self.tail = b""
         self.begun: Callable[[], None] | None = None
 
@@ -55,7 +56,7 @@ class Transfer:
             heads: by the version of HTTP, as they were formed for this call before.
         """
         call, operation = self._call, self._call.operation
-        minor = 0 if self.cut else 1 if self.judge else call.minor
+        minor = 0 if self.cut else 1 if self.judge or self.last else call.minor
         head = heads.get(minor)
         if head is None:
             fields = call.fields(rewritten=self.judge is not None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from . import loads, names, pulls
+from . import loads, names, pulls, withheld
 from .builds import Build
 from .call import Approved, Call
 from .claims import Claim, Taken, Wish
 from .context import Context
 from .naming import Naming
-from .scanned import Judge
+from .scanned import Judge, Last
 from .tags import Tags
 from .tar import Scan
 
@@ -38,14 +38,17 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         async def load(scan: Scan) -> bytes:
             return await loads.judge(tags, claim, scan)
 
-        approved.judge = Judge(loads.WANTED, load)
+        approved.judge, approved.last = Judge(loads.WANTED, load), _last(tags, claim, call.request_id)
     elif ctx.operation == "ImageBuild":
         claim = approved.claim = await tags.claim(ctx, wish or Wish([]))
         build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))
         approved.judge = Judge(build.wanted, build.judge)
         return build.query
     elif wish:
-        return await _claim(tags, ctx, call, query, wish, approved)
+        query = await _claim(tags, ctx, call, query, wish, approved)
+        if wish.shared and approved.claim:
+            approved.last = _last(tags, approved.claim, call.request_id)
+        return query
     elif naming.still:
         approved.claim = Claim(ctx)
         await _keep(tags, approved.claim, naming)
@@ -57,8 +60,9 @@ async def _keep(tags: Tags, claim: Claim, naming: Naming) -> None:
     for name, identity in naming.still:
         if not await (tags.keep(claim, name, identity) if identity else tags.keep_repository(claim, name)):
             raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again")
-        if not identity:
-            await naming.whole(name)
+        found = {name: identity} if identity else await naming.whole(name)
+        for one, image in found.items() if claim.ctx.operation == "ImagePush" else ():
+            withheld.pushed(tags.ledger, claim.uid, names.repository(one), image)
 
 
 async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:
@@ -70,10 +74,22 @@ async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish,
             raise
         # What the registry has is here: pulled by its digest it is told so, and no tag moves.
         digest, identity = found
-        await tags.share(taken.name, identity)
+        if not await tags.share(ctx.caller.uid, taken.name, identity):
+            raise
         kept = [pair for pair in query if pair[0] not in ("fromImage", "tag")]
         return [*kept, ("fromImage", names.repository(taken.name)), ("tag", digest)]
     return query
+
+
+def _last(tags: Tags, claim: Claim, request_id: str) -> Last:
+    """Give what to do before the client sees the end of an answer: from then on it may use what came of the call."""
+
+    async def last() -> bytes:
+        await tags.conclude(claim, claim.names)
+        lines = (f"sockproxy: {why} (request {request_id})" for why in claim.withheld.values())
+        return b"".join(map(withheld.line, lines))
+
+    return last
 
 
 async def _current(tags: Tags, call: Call, name: str) -> tuple[str, str] | None:

@@ -80,7 +80,7 @@ class Solve(Recorded):
             raise request.context.refusal("would make an image that is nobody's (allowed: an output to a file)")
         noted = _noted(message.FrontendAttrs, request.origins)
         noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
-        reply = await self._record({"ask": "solve", "tags": request.tags, "build": noted})
+        reply = await self._record({"ask": "solve", "tags": request.tags, "pushes": request.pushes, "build": noted})
         foreign = reply.get("foreign")
         policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
 

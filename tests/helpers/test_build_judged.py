@@ -9,9 +9,10 @@ import pytest
 from sockproxy_helpers import uploads
 from sockproxy_helpers.builds import Build
 from sockproxy_helpers.call import Approved
-from sockproxy_helpers.claims import Claim, Taken
+from sockproxy_helpers.claims import Claim, Taken, Wish
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.images import NoImage
+from sockproxy_helpers.names import full
 from sockproxy_helpers.naming import Naming
 from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.tags import Tags
@@ -72,6 +73,32 @@ def test_images_that_are_not_for_its_user(
     monkeypatch.setattr(uploads.pulls, "current", nothing)
     with pytest.raises(error, match=why):
         judge(keeper, text)
+
+
+def test_what_is_pulled_is_not_anothers(
+    keeper: Keeper,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeper.daemon.config[OLD] = {"Labels": {OWNER: str(LEE)}}
+    keeper.set(LEE, "theirs", OLD)
+
+    async def pull(daemon: object, name: str, *_: object) -> None:
+        keeper.daemon.set(name, OLD if "evil" in name else NEW)
+
+    monkeypatch.setattr(uploads.pulls, "pull", pull)
+    ctx = context(DEVELOPER, "ImageBuild")
+    for tags in ([], ["evil"]):  # it is no other when the build makes that name
+        claim = finish(keeper.tags.claim(ctx, Wish([full(tag) for tag in tags])))
+        build = Build(keeper.tags, ctx, claim, [], "")
+        with pytest.raises(Refused, match="evil:latest is an image of somebody else's"):
+            finish(build.judge(scanned(build.wanted, pack(member("Dockerfile", b"FROM evil\n")))))
+        finish(keeper.tags.settle(claim))
+        assert set(keeper.daemon.images) == {full("theirs")}
+    claim = finish(keeper.tags.claim(ctx, Wish([full("good")])))
+    build = Build(keeper.tags, ctx, claim, [], "")
+    finish(build.judge(scanned(build.wanted, pack(member("Dockerfile", b"FROM good\n")))))
+    assert claim.names == [full("good")]
+    finish(keeper.tags.settle(claim))
 
 
 def test_contexts_that_hold_no_dockerfile(keeper: Keeper) -> None:  # noqa: F811

@@ -44,16 +44,27 @@ class Daemon:
         if identity:
             self.images[full(name)] = identity
 
+    def _tags(self, identity: str) -> list[str]:
+        return [familiar(name) for name, item in self.images.items() if item == identity]
+
     async def request(self, method: str, target: str, body: bytes = b"", **more: object) -> tuple[int, bytes]:
-        if target == "/images/json":
-            found = [{"Id": item, "RepoTags": [familiar(name)]} for name, item in self.images.items()]
+        if target.startswith("/images/json"):
+            found = [
+                {"Id": item, "RepoTags": self._tags(item), "Labels": self.config.get(item, {}).get("Labels")}
+                for item in dict.fromkeys(self.images.values())
+            ]
             return 200, json.dumps(found).encode()
-        reference = unquote(target.removeprefix("/images/").removesuffix("/json"))
+        reference = unquote(target.partition("?")[0].removeprefix("/images/").removesuffix("/json"))
+        if method == "DELETE":
+            self.set(reference, None)
+            return 200, b"[]"
         identity = reference if reference in self.images.values() else self.images.get(names.known(reference))
         if not identity:
             return 404, json.dumps({"message": f"No such image: {reference}"}).encode()
-        tags = [familiar(name) for name, item in self.images.items() if item == identity]
-        return 200, json.dumps({"Id": identity, "RepoTags": tags, "Config": self.config.get(identity)}).encode()
+        tags = self._tags(identity)
+        config = self.config.get(identity)
+        made = (config or {}).get("Created", identity)
+        return 200, json.dumps({"Id": identity, "RepoTags": tags, "Created": made, "Config": config}).encode()
 
     def close(self) -> None:
         """Be no more."""
@@ -153,14 +164,14 @@ def test_a_pull_of_what_is_there_shares_nothing(keeper: Keeper) -> None:
     keeper.set(KIM, "app", OLD)
     keeper.set(KIM, "app", "", shared=PULLED)
     assert keeper.entry("app") == (KIM, OLD, "")
-    pull, build = keeper.claim(KIM, "app", shared=PULLED), keeper.claim(KIM, "app")
-    keeper.daemon.set("app", NEW)
-    for claim in (pull, build):
-        finish(keeper.tags.settle(claim))
-    assert keeper.entry("app") == (KIM, NEW, "")  # whichever of the two it was
-    finish(keeper.tags.share(full("app"), OLD))
+    pull = keeper.claim(KIM, "app", shared=PULLED)
+    with pytest.raises(Taken, match="app:latest is being set by another call of yours: try again"):
+        keeper.claim(KIM, "app")  # whichever of the two it would be
+    finish(keeper.tags.settle(pull))
+    keeper.set(KIM, "app", NEW)
+    finish(keeper.tags.share(LEE, full("app"), OLD))
     assert keeper.entry("app") == (KIM, NEW, "")
-    finish(keeper.tags.share(full("app"), NEW))
+    finish(keeper.tags.share(LEE, full("app"), NEW))
     assert keeper.entry("app") == (KIM, NEW, PULLED)
 
 

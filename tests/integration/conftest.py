@@ -80,6 +80,15 @@ def proxy28(_newest_proxy: Proxy) -> Iterator[Proxy]:
     _newest_proxy.engine.clean()
 
 
+@pytest.fixture(scope="session")
+def containerd(folder: Path) -> Iterator[Engine]:
+    """The newest engine, with containerd's image store."""
+    needs.root()
+    engine = Engine("28", folder / "containerd", options="--feature containerd-snapshotter=true")
+    yield engine
+    engine.stop()
+
+
 class People:
     """Who the tests of ownership are about.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -16,15 +15,6 @@ from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
 ONCE = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/uuid\n"
-
-
-@pytest.fixture(scope="module")
-def containerd(folder: Path) -> Iterator[Engine]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENGINE_OPTS", "--feature containerd-snapshotter=true")
-        engine = Engine("28", folder / "containerd")
-    yield engine
-    engine.stop()
 
 
 def test_caches_layouts_and_platforms(containerd: Engine, users: Users, start_proxy: Callable[..., Proxy]) -> None:

@@ -1,0 +1,122 @@
+"""See that nobody gets an image that is another's alone by naming its digest.
+
+SECURITY: an engine has one store for all, and fetches nothing of what it has: of a registry that only claims to have an
+image's manifest (containerd's image store) or its config (the classic one: the image's ID), anybody would get it. So
+what a pull or a load has made a name mean is looked at before the caller may use that name (see `View.owns`). Whose
+image it is says its label, and that it was there before; that its owner has pushed it to that repository, the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+
+from . import brought, images, names
+from .context import Context
+from .daemon import Daemon
+from .images import ROOT, Item, View
+from .ledger import PUSHED, Entry, Ledger, Writer
+from .objects import labels_of, owner_of
+from .operations import quote
+from .pulls import item_of
+
+MOST = 1000  # pushes of one user that are remembered; the oldest goes
+_SAME = ("Created", "Config", "RootFS", "Architecture", "Os", "Author")  # of two images with one config
+Others = dict[str, Item]
+
+
+async def others(ledger: Ledger, daemon: Daemon, uid: int) -> Others:
+    """Find the images that are somebody else's alone, steps of builds too, by their IDs."""
+    view = View(ledger, uid)
+    found = await images.every(daemon, steps=True)
+    return {str(item.get("Id")): item for item in found if _is_others(ledger, view, item, uid)}
+
+
+def _is_others(ledger: Ledger, view: View, item: Item, uid: int) -> bool:
+    return brought.payer(ledger, item) not in (None, ROOT, uid) and view.cut(item) is None
+
+
+async def foreign(ledger: Ledger, daemon: Daemon, ctx: Context) -> list[str]:
+    """List the images that a build of the caller's may not be from, as BuildKit writes them; none for who sees all.
+
+    Returns:
+        Full names with a tag, "REPOSITORY*@DIGEST", and "*@DIGEST" of what is another's alone.
+    """
+    if ctx.flag("sees_all"):
+        return []
+    view, uid, found = View(ledger, ctx.caller.uid), ctx.caller.uid, []
+    for item in await images.every(daemon):
+        told, shown = images.full_names(item), images.full_names(view.cut(item) or {})
+        found += [name.replace("@", "*@") for name in told if name not in shown]
+        if _is_others(ledger, view, item, uid):
+            digests = {str(item.get("Id")), *(name.partition("@")[2] for name in told if "@" in name)}
+            found += [f"*@{digest}" for digest in sorted(digests)]
+    return found
+
+
+async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item, before: Others) -> str:
+    """Find the ID of the image of somebody else's that a name has come to mean, by whatever manifest; "" for none.
+
+    Args:
+        before: those that were others' when the call began.
+    """
+    now, identity, view = await others(ledger, daemon, uid), str(item.get("Id")), View(ledger, uid)
+    told = images.full_names(now.get(identity, {}))
+    if identity not in before and not any(view.anothers(one, identity) for one in told):
+        now.pop(identity, None)  # it has come from the registry, with another's label in it
+    for other in await _alike(daemon, item, {**before, **now}):
+        if not ledger.find(_push(names.repository(name), other), other):
+            return other
+    return ""
+
+
+async def kept(ledger: Ledger, daemon: Daemon, uid: int, name: str, identity: str) -> bool:
+    """Tell whether an image is another's alone, and not in that repository as far as is known."""
+    if ledger.find(_push(names.repository(name), identity), identity):
+        return False
+    return identity in await others(ledger, daemon, uid)
+
+
+async def _alike(daemon: Daemon, item: Item, among: Others) -> list[str]:
+    """List the images of one config with this one, by whatever manifest: labels are a part of that."""
+    found = []
+    for identity, other in among.items():
+        if labels_of(other) != labels_of(item):
+            continue
+        whole = item if identity == item.get("Id") else await item_of(daemon, identity)
+        if whole and all(whole.get(key) == item.get(key) for key in _SAME):
+            found.append(identity)
+    return found
+
+
+async def withdraw(daemon: Daemon, name: str, item: Item, other: str) -> Entry | None:
+    """Take a name away; where the image would go with it, it is the image's owner's from now on."""
+    rest = [one for one in images.full_names(item) if one != name and not ("@" in one and names.alike(one, name))]
+    if rest or item.get("Id") != other:
+        await daemon.request("DELETE", f"/images/{quote(name, '/:@')}?noprune=1")
+        return None
+    return Entry(owner_of(item) or ROOT, other, "")
+
+
+def sentence(name: str) -> str:
+    """Say why a name was taken away."""
+    why = "is an image of somebody else's, who has not pushed it there through sockproxy"
+    return f"{names.familiar(name)} {why} (allowed: what the registry itself has)"
+
+
+def pushed(ledger: Writer, uid: int, repository: str, identity: str) -> None:
+    """Write down that somebody has an image pushed to a repository: from there it is everybody's who may pull it."""
+    key = _push(repository, identity)
+    if not ledger.find(key, identity):
+        known = ledger.pushes(uid)
+        if len(known) >= MOST:
+            ledger.put(known[0], None)
+        ledger.put(key, Entry(uid, identity, PUSHED))
+
+
+def _push(repository: str, identity: str) -> str:
+    return f"{repository} {identity}"  # no name has a space in it
+
+
+def line(why: str) -> bytes:
+    """Form what a daemon's stream says at its end when it has failed."""
+    return json.dumps({"errorDetail": {"message": why}, "error": why}).encode() + b"\r\n"

@@ -1,0 +1,151 @@
+"""An image that is another's alone is not had by its digest: what a pull or a load brings, and what was pushed."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from sockproxy_helpers import withheld
+from sockproxy_helpers.chunks import Chunks
+from sockproxy_helpers.concluded import Concluded
+from sockproxy_helpers.images import View
+from sockproxy_helpers.ledger import LOADED, PULLED, Entry
+from sockproxy_helpers.names import full
+from sockproxy_helpers.objects import OWNER
+from tests.helpers.asked import KIM, LEE, finish
+from tests.helpers.test_claims import NEW, OLD, Keeper, keeper, of  # noqa: F401 (a fixture)
+
+REPOSITORY = "docker.io/library/evil"
+
+
+@pytest.fixture
+def kims(keeper: Keeper) -> Keeper:  # noqa: F811
+    """Kim has an image."""
+    keeper.daemon.config[OLD] = {"Labels": {OWNER: str(KIM)}}
+    keeper.set(KIM, "kims", OLD)
+    return keeper
+
+
+def sees(keeper: Keeper, uid: int, identity: str) -> bool:  # noqa: F811
+    _, items = finish(keeper.daemon.request("GET", "/images/json"))
+    return any(item["Id"] == identity and View(keeper.tags.ledger, uid).cut(item) for item in json.loads(items))
+
+
+@pytest.mark.parametrize("shared", [PULLED, LOADED])
+def test_what_is_brought_is_looked_at_first(kims: Keeper, shared: str) -> None:
+    claim = kims.claim(LEE, "evil", shared=shared)
+    kims.daemon.set("evil", OLD)
+    assert not sees(kims, LEE, OLD)
+    finish(kims.tags.settle(claim))
+    assert claim.withheld == {full("evil"): withheld.sentence(full("evil"))}
+    assert set(kims.daemon.images) == {full("kims")}
+    assert kims.entry("evil") is None
+    assert not sees(kims, LEE, OLD)
+    assert sees(kims, KIM, OLD)
+
+
+def test_a_name_under_way_means_meanwhile_what_it_did(kims: Keeper) -> None:
+    kims.daemon.config[NEW] = {"Labels": {OWNER: str(LEE + 1)}}
+    kims.set(LEE, "mine", NEW, shared=PULLED)
+    first, second = (kims.claim(LEE, "mine", shared=PULLED) for _ in "12")
+    assert sees(kims, LEE, NEW)
+    kims.daemon.set("mine", OLD)
+    finish(kims.tags.settle(first))
+    assert (kims.entry("mine"), sees(kims, LEE, OLD)) == ((LEE, None, PULLED), False)
+    finish(kims.tags.settle(second))
+    assert kims.entry("mine") is None
+
+
+def test_the_only_name_of_an_image_goes_to_its_owner(kims: Keeper) -> None:
+    claim = kims.claim(LEE, "evil", shared=PULLED)
+    kims.daemon.set("kims", None)
+    kims.daemon.set("evil", OLD)
+    finish(kims.tags.settle(claim))
+    assert kims.entry("evil") == (KIM, OLD, "")
+    assert not sees(kims, LEE, OLD)
+
+
+def test_another_manifest_with_the_same_config(kims: Keeper) -> None:
+    kims.daemon.config[NEW] = kims.daemon.config[OLD] = {**kims.daemon.config[OLD], "Created": "x"}
+    kims.set(LEE, "evil", NEW, shared=PULLED)
+    assert set(kims.daemon.images) == {full("kims")}
+
+
+def test_what_comes_from_elsewhere_with_anothers_label(kims: Keeper) -> None:
+    """As an image does that was built on another machine with the same accounts."""
+    kims.daemon.config[NEW] = {"Labels": {OWNER: str(KIM)}}
+    kims.set(LEE, "elsewhere", NEW, shared=PULLED)
+    assert kims.entry("elsewhere") == (LEE, NEW, PULLED)
+    kims.daemon.set("elsewhere", None)
+    kims.tags.ledger.put(NEW, None)
+    pull = kims.claim(LEE, "evil", shared=PULLED)
+    kims.set(KIM, "made-meanwhile", NEW)
+    kims.daemon.set("evil", NEW)
+    finish(kims.tags.settle(pull))
+    assert kims.entry("evil") is None
+
+
+def test_what_was_pushed_there(kims: Keeper) -> None:
+    kims.set(KIM, "evil:1", OLD)
+    assert not finish(kims.tags.share(LEE, full("evil:1"), OLD))
+    withheld.pushed(kims.tags.ledger, KIM, REPOSITORY, OLD)
+    withheld.pushed(kims.tags.ledger, KIM, REPOSITORY, OLD)
+    assert len(kims.tags.ledger.pushes()) == 1
+    assert finish(kims.tags.share(LEE, full("evil:1"), OLD))
+    kims.daemon.set("evil:1", None)
+    kims.set(LEE, "evil", OLD, shared=PULLED)
+    assert kims.entry("evil") == (LEE, OLD, PULLED)
+    assert full("evil") in kims.tags.ledger.of(LEE)
+    assert kims.tags.ledger.of(KIM) == [full("evil:1"), full("kims")]  # a push counts as no name
+
+
+def test_a_build_that_pushes_what_it_makes(kims: Keeper) -> None:
+    claim = kims.claim(KIM, "evil")
+    claim.pushes = True
+    kims.daemon.set("evil", OLD)
+    finish(kims.tags.settle(claim))
+    assert kims.tags.ledger.pushes(KIM) == [f"{REPOSITORY} {OLD}"]
+
+
+def test_so_many_pushes_are_remembered(kims: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withheld, "MOST", 2)
+    for name in "abc":
+        withheld.pushed(kims.tags.ledger, KIM, name, OLD)
+    assert kims.tags.ledger.pushes(KIM) == [f"b {OLD}", f"c {OLD}"]
+    kims.tags.ledger.put("gone", Entry(KIM, NEW, "pushed"))
+    kims.tags.ledger.put(f"d {NEW}", Entry(KIM, NEW, "pushed"))
+    finish(kims.tags.recover())
+    assert kims.tags.ledger.pushes(KIM) == [f"b {OLD}", f"c {OLD}"]
+
+
+def test_no_build_is_from_it(kims: Keeper) -> None:
+    ctx = of(LEE, sees_all=False)
+    digest = f"*@{OLD}"
+    assert finish(withheld.foreign(kims.tags.ledger, kims.daemon, ctx)) == [full("kims"), digest]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("behind", [b"", b"NEXT"])
+def test_the_end_of_an_answer_waits(size: int, behind: bytes) -> None:
+    """No byte of the end is passed before it is said what belongs there; all others are, at once."""
+    body = b"5\r\n0\r\n0\n\r\n3\r\nabc\r\n"
+    data, (source, far), (sink, near) = body + b"0\r\n\r\n" + behind, socket.socketpair(), socket.socketpair()
+    for sock in (source, sink, near):
+        sock.setblocking(False)
+    got, chunks = b"", Chunks()
+    flow = Concluded(source, sink, b"Content-Length: 0\r\n\r\n", chunks)
+    for start in range(0, len(data), size):
+        far.sendall(data[start : start + size])
+        for _ in range(9):
+            flow.step()
+    got += near.recv(1000)
+    assert (flow.held, flow.done) == (True, False)
+    assert got == b"Content-Length: 0\r\n\r\n" + body
+    flow.finish(b"more")
+    flow.step()
+    assert near.recv(1000) == b"4\r\nmore\r\n0\r\n\r\n"
+    assert flow.complete
+    for sock in (source, far, sink, near):
+        sock.close()

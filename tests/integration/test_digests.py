@@ -1,0 +1,162 @@
+"""Nobody gets an image that is another's alone by knowing its digest, from a registry that only claims to have it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import People
+from tests.integration.test_buildkit import build
+from tests.integration.test_buildkit import folder as lay_out
+from tests.support.belongings import Person
+from tests.support.claiming_registry import ClaimingRegistry
+from tests.support.cli import assert_done
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy
+from tests.support.raw import Answer
+from tests.support.users import Users
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+
+PRIVATE = "FROM busybox\nENV SECRET=a1ices-s3cret\nRUN echo a1ices-f1le >/file\n"
+WHOSE = "is an image of somebody else's, who has not pushed it there through sockproxy"
+
+
+class Scene:
+    """Alice has an image of her own, and the registry names it by the digests that it has in the engine's store.
+
+    Attributes:
+        tags: what the registry says that it has.
+    """
+
+    def __init__(self, people: People, registry: ClaimingRegistry) -> None:
+        self.people, self.registry = people, registry
+        self.repository = f"{registry.name}/evil/x"
+        assert people.alice.build(PRIVATE, "t=alices:1").status == 200
+        found = people.root.get("GET", "/images/alices:1/json")
+        self.id, self.layers = str(found["Id"]), found["RootFS"]["Layers"]
+        if "Descriptor" in found:  # containerd's store: the ID is a manifest's
+            registry.claim("manifest", self.id, found["Descriptor"]["mediaType"])
+            registry.claim(self.id, self.id, found["Descriptor"]["mediaType"])
+            manifest = self._manifest()
+            layers = [(str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"]]
+            registry.offer("config", manifest["config"]["digest"], layers)
+            registry.offer("config-alone", manifest["config"]["digest"], [])
+            self.tags = ["manifest", self.id, "config", "config-alone"]
+        else:  # it is a config's
+            registry.offer("config", self.id, [])
+            self.tags = ["config"]
+
+    def _manifest(self) -> Any:
+        """Read the manifest of Alice's image, which an attacker knows from the logs of a build."""
+        packed = self.people.root.ask("GET", "/images/alices:1/get").body
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            file = archive.extractfile(f"blobs/sha256/{self.id.partition(':')[2]}")
+            assert file
+            return json.load(file)
+
+    def name(self, tag: str) -> str:
+        return f"{self.repository}{'@' if ':' in tag else ':'}{tag}"
+
+    def pull(self, who: Person, tag: str) -> Answer:
+        return who.ask("POST", f"/images/create?fromImage={self.repository}&tag={tag}")
+
+    def named(self) -> set[str]:
+        """Give the names that the engine has from the registry."""
+        found = self.people.root.get("GET", "/images/json")
+        names = {name for image in found for name in [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]}
+        return {name for name in names if name.startswith(self.registry.name)}
+
+
+@pytest.fixture(params=["classic", "containerd"])
+def store(request: pytest.FixtureRequest, engine28: Engine) -> Engine:
+    """An engine with each image store in turn."""
+    return engine28 if request.param == "classic" else request.getfixturevalue("containerd")
+
+
+@pytest.fixture(scope="module")
+def registries() -> dict[str, ClaimingRegistry]:
+    return {}
+
+
+@pytest.fixture
+def proxy_of(store: Engine, start_proxy: Callable[..., Proxy]) -> Proxy:
+    """A sockproxy before it."""
+    return start_proxy(store)
+
+
+@pytest.fixture
+def scene(store: Engine, users: Users, proxy_of: Proxy, registries: dict[str, ClaimingRegistry]) -> Iterator[Scene]:
+    people = People(proxy_of, users)
+    people.root.clean()
+    key = str(store.folder)
+    if key not in registries:
+        registries[key] = ClaimingRegistry(store)
+    yield Scene(people, registries[key])
+    people.root.clean()
+
+
+def test_a_pull_brings_nothing_of_anothers(scene: Scene) -> None:
+    root, alice, bob = scene.people.root, scene.people.alice, scene.people.bob
+    for tag in scene.tags:
+        scene.pull(root, tag)
+        env = root.get("GET", f"/images/{scene.name(tag)}/json")["Config"]["Env"]
+        assert "SECRET=a1ices-s3cret" in env, "does not work on the bare daemon"
+        root.get("DELETE", f"/images/{scene.name(tag)}")
+    for tag in scene.tags:
+        answer = scene.pull(bob, tag)
+        assert WHOSE in answer.body.decode(), answer.body
+        assert bob.ask("GET", f"/images/{scene.name(tag)}/json").status == 404
+        assert bob.ask("GET", f"/images/{scene.id}/json").status == 404
+        assert bob.ask("POST", "/containers/create", {"Image": scene.name(tag)}).status == 404
+    assert scene.named() == set()
+    assert alice.get("GET", "/images/alices:1/json")["Id"] == scene.id
+    for tag in scene.tags:  # the classic builder pulls what it is from
+        answer = bob.build(f"FROM {scene.name(tag)}\nRUN cat /file\n")
+        assert "a1ices" not in answer.body.decode()
+        assert WHOSE in answer.body.decode() or "mismatched image rootfs" in answer.body.decode(), answer.body
+        answer = bob.build(f"FROM {scene.name(tag)}\nRUN cat /file\n", f"t={scene.repository}:{tag[-9:]}")
+        assert "a1ices" not in answer.body.decode()
+    assert scene.named() == set()
+
+
+def test_an_image_without_a_name_stays_its_owners(scene: Scene) -> None:
+    root, alice, bob = scene.people.root, scene.people.alice, scene.people.bob
+    assert alice.build("FROM busybox\nRUN echo new\n", "t=alices:1").status == 200
+    assert WHOSE in scene.pull(bob, scene.tags[0]).body.decode()
+    assert bob.ask("GET", f"/images/{scene.name(scene.tags[0])}/json").status == 404
+    assert "a1ices" in str(root.get("GET", f"/images/{scene.id}/json"))
+    assert alice.ask("DELETE", f"/images/{scene.id}").status == 200
+
+
+def test_no_build_is_from_anothers_manifest(scene: Scene, proxy_of: Proxy, users: Users) -> None:
+    for tag in [tag for tag in scene.tags if "config" not in tag]:
+        context = str(lay_out(users.bob, "stolen", {"Dockerfile": f"FROM {scene.name(tag)}\nRUN env; cat /file\n"}))
+        done = build(proxy_of, users.bob, "--progress=plain", "--no-cache", context)
+        assert (done.returncode, "denied by policy" in done.stderr) == (1, True), done.stderr[-500:]
+        assert "a1ices" not in done.stderr
+
+
+def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
+    registry, alice, bob = store.registry(), users.alice, users.bob
+    name = f"{registry}/team/app:1"
+    assert_done(proxy_of.docker(alice, "tag", "alices:1", name))
+    assert proxy_of.docker(bob, "pull", name).returncode == 1
+    assert_done(proxy_of.docker(alice, "push", name))
+    assert WHOSE in scene.pull(scene.people.bob, scene.tags[0]).body.decode()  # it was not pushed there
+    assert_done(proxy_of.docker(bob, "pull", name))
+    assert proxy_of.docker(bob, "run", "--rm", name, "cat", "/file").stdout == "a1ices-f1le\n"
+    # Under another name, of the same repository; and by BuildKit, which pushes what it has made.
+    assert_done(proxy_of.docker(alice, "rmi", name))
+    assert_done(proxy_of.docker(bob, "pull", name))
+    assert proxy_of.docker(bob, "run", "--rm", name, "cat", "/file").stdout == "a1ices-f1le\n"
+    context = str(lay_out(alice, "pushing", {"Dockerfile": "FROM busybox\nRUN echo pushed >/file\n"}))
+    pushed = f"{registry}/team/pushed:1"
+    assert_done(build(proxy_of, alice, "-t", pushed, "--push", context))
+    assert_done(proxy_of.docker(bob, "pull", pushed))
+    assert proxy_of.docker(bob, "run", "--rm", pushed, "cat", "/file").stdout == "pushed\n"
