@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
     doctor.set_defaults(run=_doctor)
 
+    accept = commands.add_parser("accept", help="let an account have what is of the one that had its uid before")
+    accept.add_argument("--runtime-dir", metavar="PATH", default=_defaults()["runtime_dir"], help="(%(default)s)")
+    accept.add_argument("user", metavar="NAME", help="the account that has the uid now")
+    accept.set_defaults(run=_accept)
+
     check = commands.add_parser("check", help="check a policy file and tell what it means")
     _add_config(check)
     check.add_argument("--strict", action="store_true", help="exit with 1 when there are warnings")
@@ -182,6 +187,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from sockproxy import doctor
 
     return doctor.main(options)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from sockproxy.auth import command
+
+    return command.main(options)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ import trio
 from sockproxy.auth import accounts
 from sockproxy.auth.limits import Limit
 from sockproxy.auth.tokens import Token, Tokens, digest_of
+from sockproxy.auth.uids import Uids
 from sockproxy_helpers import assertion, peer
 from sockproxy_helpers.caller import NOBODY
 from sockproxy_helpers.peer import Peer
@@ -70,8 +71,8 @@ class Desk:
     Invariant: what is remembered of a right password is a digest under a key that never leaves this process.
     """
 
-    def __init__(self, policy: Policy, tokens: Tokens, key: bytes) -> None:
-        self._policy, self._tokens, self._key = policy, tokens, key
+    def __init__(self, policy: Policy, tokens: Tokens, uids: Uids, key: bytes) -> None:
+        self._policy, self._tokens, self._uids, self._key = policy, tokens, uids, key
         self._secret = secrets.token_bytes(32)
         self._right: dict[bytes, float] = {}
         # Half of the processors, so that many logins at once leave the others to everybody's calls.
@@ -97,7 +98,29 @@ class Desk:
             if self._accounts.borrowed_tokens == self._accounts.total_tokens:
                 os._exit(1)  # threads that hang in a module can't be ended otherwise; a new process begins anew
             return {"code": -1, "why": "the host's account database does not answer"}
-        return {"code": code, "why": accounts.words(code) if code else ""}
+        return {"code": code, "why": accounts.words(code)} if code else self._uid_of(user)
+
+    def _uid_of(self, user: str) -> Reply:
+        """See that an account has the name that its uid had when it was first seen: what is whose goes by uids."""
+        uid = _uid(user)
+        try:
+            known = self._uids.of(uid, user) if uid else user
+        except OSError as error:
+            return {"code": -1, "why": f"whose its uid is can't be written down: {error}"}
+        if known == user:
+            return {"code": 0, "why": ""}
+        why = f"its uid, {uid}, was {known}'s, and what is {known}'s here would be {user}'s"
+        return {"code": 1, "why": f"{why} (allowed: when an administrator has said so: sockproxy accept {user})"}
+
+    def accept(self, user: str) -> Reply:
+        """Let an account have what is of the one that had its uid before."""
+        uid = _uid(user)
+        if not uid:
+            return {"code": 1, "why": f"{user} is no account that can have anything here"}
+        try:
+            return {"code": 0, "uid": uid, "old": self._uids.set(uid, user)}
+        except OSError as error:
+            return {"code": 1, "why": f"it can't be written down: {error}"}
 
     def token(self, digest: str) -> Reply:
         """Tell root's helper whether a token is still good."""

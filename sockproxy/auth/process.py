@@ -1,9 +1,9 @@
 """Be the auth process: `python -I -m sockproxy.auth.process`.
 
 SECURITY: has the group shadow and no other privilege, and reads nothing from clients but a user name, a password and a
-token, of bounded size. It answers the front (passwords, tokens, for the client's socket that comes along) and root's
-helpers (accounts). What it says of a connection it signs for that connection alone. It knows the peer from the kernel,
-not from the front, and never tells, prints or keeps a password.
+token, of bounded size. It answers the front (passwords, tokens, for the client's socket that comes along) and root: its
+helpers and its command (accounts). What it says of a connection it signs for that connection alone. It knows the peer
+from the kernel, not from the front, and never tells, prints or keeps a password.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sockproxy.activation import sockets
 from sockproxy.auth import accounts
 from sockproxy.auth.desk import Desk, Reply
 from sockproxy.auth.tokens import Tokens
+from sockproxy.auth.uids import Uids
 from sockproxy_helpers import assertion, peer, wire
 from sockproxy_helpers.confine import confine
 from sockproxy_helpers.errors import Refused
@@ -75,6 +76,8 @@ async def _answer(desk: Desk, uid: int, header: dict[str, object], client: socke
     authorization, account, token = (word if isinstance(word, str) else "" for word in words)
     if uid == 0 and question == "account":
         return await desk.account(account)
+    if uid == 0 and question == "accept":
+        return desk.accept(account)
     if uid == 0 and question == "token":
         return desk.token(token)
     if uid != pwd.getpwnam(FRONT).pw_uid or client is None:
@@ -98,7 +101,7 @@ async def run() -> None:
             raise SystemExit(f"{error} (or, in the policy file: `auth: {{accounts: none}}`)") from error
         print(f"sockproxy auth: no passwords: {error}", file=sys.stderr)
     state, faillock = os.environ["SOCKPROXY_STATE"], os.environ["SOCKPROXY_FAILLOCK"]
-    desk = Desk(policy, Tokens(state), assertion.read_key(os.environ["SOCKPROXY_ASSERTION_KEY"]))
+    desk = Desk(policy, Tokens(state), Uids(state), assertion.read_key(os.environ["SOCKPROXY_ASSERTION_KEY"]))
     listener = sockets()["auth"]
     listener.setblocking(False)
     if not confine((state, faillock)):

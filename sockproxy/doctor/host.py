@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from sockproxy import paths
+from sockproxy.auth.uids import FILE, names
 from sockproxy.doctor.machine import Finding, Machine, Unknown, is_socket, words
 from sockproxy.errors import ConfigError
 from sockproxy.policy import report
@@ -36,6 +37,19 @@ def daemon(machine: Machine) -> Iterator[Finding]:
     yield Finding(f"{said.get('Version', 'an engine')}, API {said['ApiVersion']}")
     if version < LEAST_API:
         yield Finding("sockproxy speaks API versions from 1.24 on", "use a newer Docker")
+
+
+def uids(machine: Machine) -> Iterator[Finding]:
+    """See that each uid still is the account's that it was when it was first seen."""
+    path = f"{machine.settings.state_of('auth')}/{FILE}"
+    for uid, known in names(machine.read(path)).items():
+        now = machine.user(uid)
+        if now != known and " " not in now:  # "uid 7" is nobody's
+            label = f"docker ps -a --filter label=io.sockproxy.owner={uid}, and volumes, networks and images so"
+            yield Finding(
+                f"uid {uid} was {known}'s and is {now}'s now, who is refused",
+                f"if it is the same person, or what was {known}'s is removed ({label}): sockproxy accept {now}",
+            )
 
 
 def confinement(machine: Machine) -> Iterator[Finding]:

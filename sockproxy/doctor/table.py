@@ -26,6 +26,7 @@ CHECKS = (
     Check("serving", "sockproxy answers", host.serving),
     Check("code", "only root can change what root runs", host.code),
     Check("accounts", "the unprivileged processes' users are in no further groups", host.accounts),
+    Check("uids", "no uid has come to be another account's", host.uids),
     Check("pam", "PAM is asked by services of its own, which count wrong passwords", pam.asked),
     Check("policy", "the policy is right and has no dangers", host.policy),
     Check("landlock", "processes can be confined", kernel.landlock),

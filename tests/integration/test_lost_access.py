@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.support import containers
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import Connection, call
-from tests.support.users import Users
+from tests.support.users import User, Users
 
 SCRIPT = "while echo x; do sleep 0.2; done"
 BOUND = 20.0  # seconds: groups are looked up every 5, streams looked at every 5; the rest is the machine's
@@ -82,3 +83,30 @@ def test_groups_are_those_of_id(users: Users) -> None:
     for user in (users.alice, users.carol, users.root):
         said = subprocess.run(["id", "-Gn", user.name], capture_output=True, text=True, check=True).stdout.split()
         assert sorted(caller.account(user.uid)[1]) == sorted(said)
+
+
+@pytest.mark.daemon
+@pytest.mark.root
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_a_uid_that_another_account_has_now(proxy: Proxy, users: Users) -> None:
+    """Who gets a uid that was somebody's does not get that person's things, until an administrator says so."""
+    old, new = (f"{name}{users.alice.name.removeprefix('alice')}" for name in ("dave", "eve"))
+    accept = [sys.executable, "-I", "-m", "sockproxy", "accept", "--runtime-dir", str(proxy.runtime)]
+    subprocess.run(["useradd", "-M", "-G", users.developers, old], check=True)
+    try:
+        dave = User(old)
+        container = call(proxy.listen, "POST", "/containers/create", {"Image": "busybox"}, dave).json["Id"]
+        subprocess.run(["usermod", "-l", new, old], check=True)
+        target = f"/containers/{container}/json"
+        eventually(lambda: call(proxy.listen, "GET", target, None, dave).status == 403, "refused", BOUND)
+        why = call(proxy.listen, "GET", target, None, dave).message
+        assert f"its uid, {dave.uid}, was {old}'s" in why
+        assert f"sockproxy accept {new}" in why
+        assert subprocess.run([*accept, old], capture_output=True).returncode == 1
+        assert f"which was {old}'s" in subprocess.run([*accept, new], capture_output=True, text=True, check=True).stdout
+        proxy.reload()  # what was answered before is forgotten
+        assert call(proxy.listen, "GET", target, None, dave).status == 200
+        assert call(proxy.listen, "DELETE", f"/containers/{container}", None, dave).status == 204
+    finally:
+        subprocess.run(["userdel", "-f", new], capture_output=True)
+        subprocess.run(["userdel", "-f", old], capture_output=True)

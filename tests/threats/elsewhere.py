@@ -71,7 +71,14 @@ ELSEWHERE: dict[str, list[str]] = {
         "integration/test_ownership_labels.py::test_a_container_does_not_inherit_its_images_owner",
         "integration/test_container_callers.py::test_a_label_of_the_image_makes_no_owner",
     ],
-    "a uid that has come to be another person's": ["helpers/test_worker.py::test_a_bind_ends_with_its_owners_account"],
+    "a uid that has come to be another person's": [
+        "helpers/test_worker.py::test_a_bind_ends_with_its_owners_account",
+        "integration/test_lost_access.py::test_a_uid_that_another_account_has_now",
+    ],
+    "an image of another's by its digest, from a registry that only claims to have it": [
+        "integration/test_digests.py::test_a_pull_brings_nothing_of_anothers",
+        "integration/test_digests.py::test_no_build_is_from_anothers_manifest",
+    ],
     "what keeps others from being served: connections, heads, bodies, streams, bombs": [
         "integration/test_traffic.py::test_a_flood_of_requests_slows_its_sender_alone",
         "integration/test_http_patience.py::test_a_slow_reader_holds_nobody",

@@ -16,6 +16,7 @@ from sockproxy.auth import accounts, desk
 from sockproxy.auth.desk import Desk, read
 from sockproxy.auth.limits import Limit
 from sockproxy.auth.tokens import Token, Tokens
+from sockproxy.auth.uids import Uids, names
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy_helpers import assertion, peer
 from sockproxy_helpers.errors import Refused
@@ -63,7 +64,7 @@ def client() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def counter(asked: Asked, tmp_path: Path) -> Desk:
-    return Desk(POLICY, Tokens(str(tmp_path)), KEY)
+    return Desk(POLICY, Tokens(str(tmp_path)), Uids(str(tmp_path)), KEY)
 
 
 async def test_the_right_password_is_vouched_for_on_that_connection(counter: Desk, client: socket.socket) -> None:
@@ -231,3 +232,29 @@ def test_an_assertion_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assertion.time, "monotonic", lambda: until + 1.0)
     with pytest.raises(Refused, match="expired"):
         assertion.verify(KEY, good, 5)
+
+
+async def test_a_uid_is_whose_it_was_first(
+    counter: Desk, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await counter.account("kim") == {"code": 0, "why": ""}
+    monkeypatch.setitem(PEOPLE, "pat", PEOPLE["kim"])
+    for again in (counter, Desk(POLICY, Tokens(str(tmp_path)), Uids(str(tmp_path)), KEY)):
+        refused = await again.account("pat")
+        assert refused["code"] == 1
+        assert "uid, 7001, was kim's, and what is kim's here would be pat's" in str(refused["why"])
+        assert "sockproxy accept pat" in str(refused["why"])
+    assert counter.accept("root")["why"] == "root is no account that can have anything here"
+    assert counter.accept("pat") == {"code": 0, "uid": 7001, "old": "kim"}
+    assert await counter.account("pat") == {"code": 0, "why": ""}
+    assert (await counter.account("kim"))["code"] == 1
+    assert names((tmp_path / "uids").read_text() + "7001 ki") == {7001: "pat"}  # half a line does not count
+
+
+async def test_whose_a_uid_is_must_be_written_down(counter: Desk, asked: Asked, tmp_path: Path) -> None:
+    (tmp_path / "uids").mkdir()
+    reply = await counter.account("kim")
+    assert (reply["code"], "can't be written down" in str(reply["why"])) == (-1, True)
+    assert "can't be written down" in str(counter.accept("kim")["why"])
+    with pytest.raises(OSError, match="not a name that can be written down"):
+        Uids(str(tmp_path / "uids")).set(1, "two words")

@@ -264,6 +264,11 @@ CASES: list[tuple[str, Callable[[Small], None], str]] = [
         "alice",
     ),
     ("accounts", _set(groups_of=lambda user: {"docker"}), "the user sockproxy is in the group docker"),
+    (
+        "uids",
+        lambda machine: machine.write("/state/auth/uids", "1000 ann\n1001 bob\n7 gone\n"),
+        "uid 1000 was ann's and is alice's now",
+    ),
     ("pam", lambda machine: (machine.folder / "usr/lib/x86_64-linux-gnu/libpam.so.0").unlink(), "no libpam.so.0"),
     ("pam", _pam("sockproxy", "", ""), "there is no /etc/pam.d/sockproxy;"),
     ("pam", _pam("common-account", "", ""), "there is no /etc/pam.d/common-account;"),
