@@ -26,13 +26,14 @@ class Claim:
 
     Attributes:
         before: by name, the image that it named, and how others might use that by it.
+        brought: digests of what an archive has that is being loaded; None for no archive.
         others: images that were others' alone when it began, by ID; None where none can come of it.
         pushes: what the names mean in the end has been pushed under them, too.
         still: the names that nobody else gets until the daemon has looked them up for this call.
         withheld: names that were taken away again, see `withheld`, and why.
     """
 
-    __slots__ = ("before", "ctx", "names", "others", "pushes", "still", "uid", "withheld")
+    __slots__ = ("before", "brought", "ctx", "names", "others", "pushes", "still", "uid", "withheld")
 
     def __init__(self, ctx: Context) -> None:
         self.ctx, self.uid = ctx, ctx.caller.uid
@@ -40,6 +41,7 @@ class Claim:
         self.before: dict[str, tuple[str | None, str]] = {}
         self.still: list[str] = []
         self.others: dict[str, dict[str, object]] | None = None
+        self.brought: set[str] | None = None
         self.withheld: dict[str, str] = {}
         self.pushes = False
 

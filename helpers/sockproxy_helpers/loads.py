@@ -43,6 +43,7 @@ async def judge(tags: Tags, claim: Claim, scan: Scan) -> bytes:
     if INDEX in scan.found:
         index = strict.parse(scan.found[INDEX].content)
         strict.unfolded(index)
+    claim.brought = scan.proof.digests if scan.proof else set()
     wanted = {name: item.get("Config") for item in manifest for name in item["RepoTags"]}  # type: ignore[attr-defined]
     wanted |= {name: None for name in map(_annotated, _descriptors(index)) if name and name not in wanted}
     if len(wanted) > MOST:

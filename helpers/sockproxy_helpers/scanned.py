@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from .chunks import Chunks
 from .errors import Malformed
 from .loop import Wait, Want
+from .proof import Proof
 from .relay import RECEIVE, Broken, Flow
 from .tar import Scan
 from .tarheaders import BLOCK
@@ -31,17 +32,23 @@ class Judge:
         wanted: names of members.
         run: gives the members to add at the archive's end.
         member: judges each member by its kind and name, before it is passed on.
+        proves: what the archive has, not only names, counts.
     """
 
-    __slots__ = ("member", "run", "wanted")
+    __slots__ = ("member", "proves", "run", "wanted")
 
     def __init__(
         self,
         wanted: tuple[str, ...],
         run: Callable[[Scan], Coroutine[Wait, Want, bytes]],
         member: Callable[[bytes, str], None] | None = None,
+        proves: bool = False,
     ) -> None:
-        self.wanted, self.run, self.member = wanted, run, member
+        self.wanted, self.run, self.member, self.proves = wanted, run, member, proves
+
+    def scan(self) -> Scan:
+        """Begin to follow the archive."""
+        return Scan(self.wanted, self.member, Proof() if self.proves else None)
 
 
 class Scanned(Flow):

@@ -17,7 +17,7 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
         claim: of the call; None for one that a process before this one has granted.
         changing: how many calls of the same user's are still at it.
     """
-    before, others = (claim.before[name], claim.others) if claim else ((None, ""), None)
+    before = claim.before[name] if claim else (None, "")
     entry = ledger.get(name)
     if not entry:
         return
@@ -25,7 +25,7 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
         item = await item_of(daemon, name)
         current = str(item["Id"]) if item else None
         if item and current != before[0] and entry.shared:
-            other = await withheld.taken(ledger, daemon, entry.uid, name, item, others or {})
+            other = await withheld.taken(ledger, daemon, entry.uid, name, item, claim)
             if other:
                 left = await withheld.withdraw(daemon, name, item, other)
                 if claim:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from .errors import Malformed
+from .proof import Proof
 from .rules import clean
 from .strict import show
 from .tarheaders import BLOCK, Member, number, records, short_name
@@ -30,19 +31,22 @@ class Scan:
     Attributes:
         found: the last member of each wanted name.
         ended: the end of the archive was seen.
+        proof: of what the archive has; None where nobody asks.
 
     Invariant: `_block` holds the beginning of a header, which is passed on when it is complete and was judged; it is
     empty while `_left`, the bytes that the present member still has, padding included, is not 0.
     """
 
-    def __init__(self, wanted: tuple[str, ...], member: Callable[[bytes, str], None] | None = None) -> None:
+    def __init__(
+        self, wanted: tuple[str, ...], member: Callable[[bytes, str], None] | None = None, proof: Proof | None = None
+    ) -> None:
         """Begin.
 
         Args:
             wanted: names of members to keep.
             member: told of the kind and name of each member before it is passed on; raises what ends the upload.
         """
-        self._wanted, self._member = wanted, member
+        self._wanted, self._member, self.proof = wanted, member, proof
         self.found: dict[str, Member] = {}
         self.ended = False
         self._block = bytearray()
@@ -82,6 +86,8 @@ class Scan:
                 step = min(self._left, len(data) - taken)
                 if self._kept is not None:
                     self._kept += view[taken : taken + step]
+                elif self.proof and self._left > (padding := -self._size % BLOCK):
+                    self.proof.feed(data[taken : taken + min(step, self._left - padding)])
                 self._left -= step
                 if not self._left:
                     self._finish()
@@ -141,6 +147,8 @@ class Scan:
         if self._kind not in _EXTENDED:
             if self._name in self._wanted and self._kind in _FILES:
                 self.found[self._name] = Member(bytes(self._headers), content)
+            elif self.proof:
+                self.proof.end()
             self._reset()
             return
         self._headers += whole

@@ -16,7 +16,6 @@ from .recording import Recording
 from .relay import Broken, Chunked, Flow, step, wanted
 from .scanned import Judge, Last, Scanned
 from .splice import Raw
-from .tar import Scan
 from .tunnel import Gone, shutdown
 
 PROMPT = 0.02  # seconds; what is answered sooner needs no watch on the client, which costs 5 us (measured)
@@ -84,9 +83,7 @@ class Transfer:
                 self._client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             if self.judge:
                 length = call.upload if isinstance(call.upload, int) else None
-                self._upload = Scanned(
-                    self._client, daemon, call.early, length, Scan(self.judge.wanted, self.judge.member)
-                )
+                self._upload = Scanned(self._client, daemon, call.early, length, self.judge.scan())
             elif isinstance(call.upload, int):
                 self._upload = Raw(self._client, daemon, call.early, call.upload)
             else:

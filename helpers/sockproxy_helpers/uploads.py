@@ -38,7 +38,7 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         async def load(scan: Scan) -> bytes:
             return await loads.judge(tags, claim, scan)
 
-        approved.judge, approved.last = Judge(loads.WANTED, load), _last(tags, claim, call.request_id)
+        approved.judge, approved.last = Judge(loads.WANTED, load, proves=True), _last(tags, claim, call.request_id)
     elif ctx.operation == "ImageBuild":
         claim = approved.claim = await tags.claim(ctx, wish or Wish([]))
         build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 
 from . import brought, images, names
+from .claims import Claim
 from .context import Context
 from .daemon import Daemon
 from .images import ROOT, Item, View
 from .ledger import PUSHED, Entry, Ledger, Writer
-from .objects import labels_of, owner_of
+from .objects import labels_of, member, owner_of
 from .operations import quote
 from .pulls import item_of
 
@@ -53,20 +54,41 @@ async def foreign(ledger: Ledger, daemon: Daemon, ctx: Context) -> list[str]:
     return found
 
 
-async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item, before: Others) -> str:
+async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item, claim: Claim | None) -> str:
     """Find the ID of the image of somebody else's that a name has come to mean, by whatever manifest; "" for none.
 
     Args:
-        before: those that were others' when the call began.
+        claim: of the call that set the name; None where that is not known any more.
     """
+    before, brought_ = (claim.others or {}, claim.brought) if claim else ({}, None)
     now, identity, view = await others(ledger, daemon, uid), str(item.get("Id")), View(ledger, uid)
     told = images.full_names(now.get(identity, {}))
     if identity not in before and not any(view.anothers(one, identity) for one in told):
         now.pop(identity, None)  # it has come from the registry, with another's label in it
-    for other in await _alike(daemon, item, {**before, **now}):
+    among = {**before, **now}
+    if brought_ is not None:
+        return await _not_brought(daemon, item, among, brought_)
+    for other in await _alike(daemon, item, among):
         if not ledger.find(_push(names.repository(name), other), other):
             return other
     return ""
+
+
+async def _not_brought(daemon: Daemon, item: Item, among: Others, has: set[str]) -> str:
+    """Find whose image an archive has named; "" when it had all of it, or what it lacked is nobody's alone."""
+    identity, lacking = str(item.get("Id")), set(_layers(item)) - has
+    for other in await _alike(daemon, item, among):
+        if other != identity or identity not in has:
+            return other
+    for other in among if lacking else ():
+        if lacking & set(_layers(await item_of(daemon, other) or {})):
+            return other
+    return ""
+
+
+def _layers(item: Item) -> list[str]:
+    layers = member(item, "RootFS", "Layers")
+    return [str(layer) for layer in layers] if isinstance(layers, list) else []
 
 
 async def kept(ledger: Ledger, daemon: Daemon, uid: int, name: str, identity: str) -> bool:

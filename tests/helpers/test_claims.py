@@ -62,9 +62,9 @@ class Daemon:
         if not identity:
             return 404, json.dumps({"message": f"No such image: {reference}"}).encode()
         tags = self._tags(identity)
-        config = self.config.get(identity)
-        made = (config or {}).get("Created", identity)
-        return 200, json.dumps({"Id": identity, "RepoTags": tags, "Created": made, "Config": config}).encode()
+        config = self.config.get(identity, {})
+        told = {"Id": identity, "RepoTags": tags, "Config": config, "RootFS": {"Layers": config.get("Layers")}}
+        return 200, json.dumps({**told, "Created": config.get("Created", identity)}).encode()
 
     def close(self) -> None:
         """Be no more."""

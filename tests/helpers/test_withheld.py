@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import socket
 
@@ -12,10 +14,14 @@ from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.concluded import Concluded
 from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
+from sockproxy_helpers.loads import MANIFEST
 from sockproxy_helpers.names import full
 from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.proof import Proof
+from sockproxy_helpers.tar import Scan
 from tests.helpers.asked import KIM, LEE, finish
 from tests.helpers.test_claims import NEW, OLD, Keeper, keeper, of  # noqa: F401 (a fixture)
+from tests.helpers.test_tar import member, pack
 
 REPOSITORY = "docker.io/library/evil"
 
@@ -149,3 +155,45 @@ def test_the_end_of_an_answer_waits(size: int, behind: bytes) -> None:
     assert flow.complete
     for sock in (source, far, sink, near):
         sock.close()
+
+
+@pytest.mark.parametrize("size", [1, 700, 100_000])
+def test_what_an_archive_has(size: int) -> None:
+    layer = b"layer" * 500
+    members = {
+        "plain": layer,
+        "packed": gzip.compress(b"x" + layer),
+        "twice": gzip.compress(b"a") + gzip.compress(b"b"),
+    }
+    odd = {"odd": b"\x1f\x8bno gzip", "bomb": gzip.compress(bytes(8 << 20)), "empty": b"", MANIFEST: b"[]"}
+    archive, proof = pack(*(member(name, content) for name, content in (members | odd).items())), Proof()
+    scan = Scan((MANIFEST,), proof=proof)
+    for start in range(0, len(archive), size):
+        scan.feed(archive[start : start + size])
+    assert scan.found[MANIFEST].content == b"[]"
+    kept = [*members.values(), b"x" + layer, b"ab", odd["odd"], odd["bomb"], b""]
+    assert proof.digests == {"sha256:" + hashlib.sha256(content).hexdigest() for content in kept}
+
+
+@pytest.mark.parametrize(
+    ("has", "brings"),
+    [([OLD, "sha256:one", "sha256:two"], True), ([OLD, "sha256:one"], False), (["sha256:one", "sha256:two"], False)],
+)
+def test_a_load_brings_what_the_archive_has(kims: Keeper, has: list[str], brings: bool) -> None:
+    """An image of somebody else's may be had as a whole, from a file; not what a file only names."""
+    kims.daemon.config[OLD]["Layers"] = ["sha256:one", "sha256:two"]
+    claim = kims.claim(LEE, "loaded", shared=LOADED)
+    claim.brought = set(has)
+    kims.daemon.set("loaded", OLD)
+    finish(kims.tags.settle(claim))
+    assert kims.entry("loaded") == ((LEE, OLD, LOADED) if brings else None)
+
+
+@pytest.mark.parametrize("lacks", [["sha256:one"], ["sha256:nobodys"]])
+def test_an_archive_that_lacks_layers(kims: Keeper, lacks: list[str]) -> None:
+    kims.daemon.config |= {OLD: {**kims.daemon.config[OLD], "Layers": ["sha256:one"]}, NEW: {"Layers": lacks}}
+    claim = kims.claim(LEE, "loaded", shared=LOADED)
+    claim.brought = {NEW}
+    kims.daemon.set("loaded", NEW)
+    finish(kims.tags.settle(claim))
+    assert (kims.entry("loaded") is None) == (lacks == ["sha256:one"])

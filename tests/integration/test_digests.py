@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 from tests.integration.conftest import People
 from tests.integration.test_buildkit import build
 from tests.integration.test_buildkit import folder as lay_out
+from tests.integration.test_loads import member, pack
 from tests.support.belongings import Person
 from tests.support.claiming_registry import ClaimingRegistry
 from tests.support.cli import assert_done
@@ -160,3 +162,41 @@ def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: 
     assert_done(build(proxy_of, alice, "-t", pushed, "--push", context))
     assert_done(proxy_of.docker(bob, "pull", pushed))
     assert proxy_of.docker(bob, "run", "--rm", pushed, "cat", "/file").stdout == "pushed\n"
+
+
+def test_a_load_brings_what_its_archive_has(scene: Scene) -> None:
+    """Not what it only names: Alice's manifest, or layers that the engine's store has already."""
+    root, alice, bob = scene.people.root, scene.people.alice, scene.people.bob
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": scene.layers}}
+    ).encode()
+    file = f"blobs/sha256/{hashlib.sha256(config).hexdigest()}"
+    layers = [f"layers/{number}.tar" for number in range(len(scene.layers))]
+    manifest = [{"Config": file, "RepoTags": ["stolen:1"], "Layers": layers}]
+    members = [member(file, config), *(member(name, pack([])) for name in layers)]
+    if len(scene.tags) > 1:  # containerd's store goes by the index, and by manifests in it
+        described = {
+            "mediaType": root.get("GET", "/images/alices:1/json")["Descriptor"]["mediaType"],
+            "digest": scene.id,
+            "size": root.get("GET", "/images/alices:1/json")["Descriptor"]["size"],
+            "annotations": {"io.containerd.image.name": "docker.io/library/stolen:1"},
+        }
+        index = {"schemaVersion": 2, "manifests": [described]}
+        members += [member("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'), member("index.json", _bytes(index))]
+    archive = pack([*members, member("manifest.json", _bytes(manifest))])
+    root.ask("POST", "/images/load", archive)
+    assert root.get("GET", "/images/stolen:1/json")["RootFS"]["Layers"] == scene.layers, "not on the bare daemon"
+    root.get("DELETE", "/images/stolen:1")
+    answer = bob.ask("POST", "/images/load", archive)
+    assert WHOSE in answer.body.decode(), answer.body
+    assert bob.ask("GET", "/images/stolen:1/json").status == 404
+    assert root.ask("GET", "/images/stolen:1/json").status == 404
+    whole = alice.ask("GET", "/images/alices:1/get").body.replace(b"alices:1", b"given2:1")
+    assert b"given2:1" in whole
+    answer = bob.ask("POST", "/images/load", whole)  # from Alice's own hands
+    assert "given2:1" in answer.body.decode(), answer.body
+    assert bob.get("GET", "/images/given2:1/json")["RootFS"]["Layers"] == scene.layers
+
+
+def _bytes(value: object) -> bytes:
+    return json.dumps(value).encode()
