@@ -1,4 +1,4 @@
-"""Bound what a container's log may take of the disk."""
+"""Bound what a container's log may take of the disk, and of the daemon's memory on its way there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from .strict import show
 from .walk import is_zero
 
 BOUNDED = ("json-file", "local")  # drivers that keep files, and take the same options
-SIZE, FILES = "max-size", "max-file"
-_FREE = (SIZE, FILES, "compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "mode", "tag")
+SIZE, FILES, BUFFER = "max-size", "max-file", "max-buffer-size"
+BUFFERED = 8 << 20  # bytes of a container's output that wait in the daemon, which nobody's limits count (its own: 1m)
+_FREE = (SIZE, FILES, BUFFER, "compress", "env", "env-regex", "labels", "labels-regex", "mode", "tag")
 _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = ("", "k", "m", "g", "t")
 
@@ -25,6 +26,9 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
     for key in options:
         if key not in _FREE and not ctx.flag("driver_options"):
             raise ctx.refusal(f"may not set {show(key)} (allowed: {', '.join(_FREE)})", "driver_options")
+    if not is_zero(options.get(BUFFER)) and not ctx.flag("driver_options") and _bytes(options[BUFFER], ctx) > BUFFERED:
+        allowed = f"(allowed: up to {BUFFERED >> 20}m)"
+        raise ctx.refusal(f"may not have a log's buffer of {options[BUFFER]} {allowed}", "driver_options")
     limit = ctx.number("limits", "logs")
     if limit is None or driver not in ("", *BOUNDED):
         return value

@@ -7,6 +7,8 @@ API spells them; a field that the rules add is the rules' own.
 
 from __future__ import annotations
 
+import json
+
 from . import filesystem, lifecycle, network, parameters, strict
 from .context import Context
 from .errors import Malformed, Refused
@@ -18,6 +20,8 @@ __all__ = ["SCOPES", "TABLES", "Context", "approve", "merge", "split"]
 SCOPES = {"lifecycle": lifecycle.RULES, "network": network.RULES, "filesystem": filesystem.RULES}
 TABLES = {scope: load(scope, rules) for scope, rules in SCOPES.items()}
 Body = dict[str, object]
+# Bytes of a body. Lists have all of it, and everybody's are listed before they are cut: ten large ones end it for all.
+LISTED = dict.fromkeys(("NetworkCreate", "NetworkConnect", "VolumeCreate"), 16 << 10)
 
 
 def approve(
@@ -46,6 +50,10 @@ def approve(
         if body == {}:  # docker-py's push sends one
             return query, None
         raise Malformed(f"{operation} takes no body")
+    if operation in LISTED and len(json.dumps(body)) > LISTED[operation]:
+        raise ctx.refusal(
+            f"a description that is too long (allowed: {LISTED[operation]} bytes, labels and options together)"
+        )
     return query, walk.fields(fields.body, {} if body is None else body, "")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
@@ -82,6 +84,32 @@ def test_logs_above_the_limit(given: dict[str, str]) -> None:
         options(given)
     assert refusal.value.rule == "limits"
     assert options(given, rules=ADMIN) == given
+
+
+def test_what_waits_in_the_daemon() -> None:
+    waiting = {"mode": "non-blocking", "max-buffer-size": "8m"}
+    assert options(waiting).items() >= waiting.items()  # type: ignore[attr-defined]
+    for driver in ("", "json-file", "local"):
+        with pytest.raises(Refused, match=r"may not have a log's buffer of 20g \(allowed: up to 8m\)"):
+            options({"max-buffer-size": "20g"}, driver)
+    assert options({"max-buffer-size": "20g"}, rules=ADMIN) == {"max-buffer-size": "20g"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("NetworkCreate", lambda text: {"Labels": {"k": text}}),
+        ("NetworkCreate", lambda text: {"IPAM": {"Config": [{"AuxiliaryAddresses": {text: "10.1.1.1"}}]}}),
+        ("NetworkConnect", lambda text: {"EndpointConfig": {"Aliases": [text]}}),
+        ("VolumeCreate", lambda text: {"Labels": {"k": text}}),
+    ],
+)
+def test_what_everybodys_lists_have(operation: str, body: Callable[[str], object]) -> None:
+    """A list is read as a whole before others' things are cut out of it: ten of a megabyte would end it for all."""
+    judge(operation, body("x" * 16_000))
+    for rules in (DEVELOPER, ADMIN):
+        with pytest.raises(Refused, match=r"too long \(allowed: 16384 bytes"):
+            judge(operation, body("x" * 17_000), rules=rules)
 
 
 @pytest.mark.parametrize(
