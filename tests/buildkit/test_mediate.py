@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
+import h2.events
 import pytest
 from h2.settings import SettingCodes
 
 from sockproxy.buildkit import methods, treatments
+from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.schema import Schema
-from sockproxy_helpers.errors import Malformed
-from tests.buildkit.mediated import facts, mediated
+from sockproxy_helpers.errors import Malformed, Unavailable
+from tests.buildkit.mediated import Daemon, facts, mediated
 from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Ended, message
 from tests.support.judging import ADMIN
 
@@ -437,3 +440,30 @@ def test_what_breaks_the_protocol_ends_the_connection() -> None:
 def test_secrets_in_urls_are_not_told(source: str, told: str) -> None:
     noted = treatments._noted({"context": source, "context:x": source, "build-arg:A": "hush"}, [source])
     assert noted == {"context": told, "contexts": [f"x={told}"], "origins": [told]}
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [([(":status", "404")], "the Docker daemon does not serve BuildKit"), ([], "the Docker daemon broke off the call")],
+)
+def test_a_daemon_that_serves_no_buildkit(
+    head: list[tuple[str, str]], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(self: Daemon, connection: Any, event: Any) -> None:
+        if isinstance(event, h2.events.StreamEnded):
+            if head:
+                connection.send_headers(event.stream_id, head, end_stream=True)
+            else:
+                connection.reset_stream(event.stream_id)
+
+    monkeypatch.setattr(Daemon, "_take", take)
+    with mediated() as around:
+        reply = around.client.call(CONTROL + "Info", message("control.InfoRequest"))
+        assert (reply.status, words in reply.text) == (UNAVAILABLE, True)
+
+
+async def test_a_root_helper_that_is_gone() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    with ours, pytest.raises(Unavailable, match="the filesystem helper is gone"):
+        await Helper(ours).ask({"ask": "solve"})

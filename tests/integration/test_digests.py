@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.support.belongings import Person
 from tests.support.claiming_registry import ClaimingRegistry
 from tests.support.cli import assert_done
 from tests.support.engines import Engine
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, default_policy
 from tests.support.raw import Answer
 from tests.support.users import Users
 
@@ -86,10 +87,21 @@ def registries() -> dict[str, ClaimingRegistry]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def _containerd_proxy(containerd: Engine, users: Users, folder: Path) -> Iterator[Proxy]:
+    users.add_plugins(containerd.plugins)
+    place = folder / "containerd-proxy"
+    place.mkdir()
+    running = Proxy(containerd, place, default_policy(users))
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def proxy_of(store: Engine, start_proxy: Callable[..., Proxy]) -> Proxy:
+def proxy_of(request: pytest.FixtureRequest, store: Engine, engine28: Engine) -> Proxy:
     """A sockproxy before it."""
-    return start_proxy(store)
+    proxy: Proxy = request.getfixturevalue("proxy28" if store is engine28 else "_containerd_proxy")
+    return proxy
 
 
 @pytest.fixture

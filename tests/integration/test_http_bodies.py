@@ -109,7 +109,13 @@ FORMS = {
 @pytest.mark.parametrize(("kind", "body"), FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize(
     "target",
-    ["images/busybox/tag?repo=good", "volumes/prune?filters=%7B%7D", "containers/x/rename?name=y", "images/create"],
+    [
+        "images/busybox/tag?repo=good",
+        "volumes/prune?filters=%7B%7D",
+        "containers/x/rename?name=y",
+        "images/create",
+        "images/create?fromSrc=-",
+    ],
 )
 def test_form_bodies(noted: Proxy, fake_daemon: FakeDaemon, kind: str, body: bytes, target: str) -> None:
     """The engine lets them win over the query, unseen by who looks at the query alone."""

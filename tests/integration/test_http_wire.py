@@ -257,3 +257,11 @@ def test_what_the_daemon_gets_is_made_anew(noted: Proxy, fake_daemon: FakeDaemon
     head = fake_daemon.received.decode().split("\r\n")
     assert head[0] == "GET /v1.41/containers/json?all=1 HTTP/1.1"
     assert sorted(head[1:-2]) == ["Accept: */*", "Host: docker", "User-Agent: me/1"]
+
+
+def test_what_the_front_refuses_by_itself(noted: Proxy, fake_daemon: FakeDaemon, users: Users) -> None:
+    refused = call(noted.listen, "POST", "/swarm/leave", None, users.alice)
+    assert (refused.status, "does not allow SwarmLeave" in refused.message) == (403, True)
+    unseen = call(noted.listen, "GET", "/plugins/x/json", None, users.alice)
+    assert (unseen.status, 'plugin "x" not found' in unseen.message) == (404, True)
+    assert fake_daemon.received == b""

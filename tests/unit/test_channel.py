@@ -76,3 +76,23 @@ async def test_without_a_helper_the_call_fails(tmp_path: Path, listener: socket.
         with pytest.raises(HelperGone, match="not there"):
             await helpers.call("network", {"op": "y"}, b"", ours)
     assert calls == ["x"]
+
+
+async def test_a_helper_that_ends_during_the_call(tmp_path: Path, listener: socket.socket) -> None:
+    helpers = Helpers(str(tmp_path))
+    ours, theirs = socket.socketpair()
+
+    async def end() -> None:
+        await trio.lowlevel.wait_readable(listener)
+        with listener.accept()[0] as channel:
+            channel.setblocking(False)
+            await trio.lowlevel.wait_readable(channel)
+            for fd in wire.receive(channel)[1]:
+                socket.close(fd)
+
+    with listener, ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end)
+            with pytest.raises(HelperGone, match="the helper ended during the call") as gone:
+                await helpers.call("network", {"op": "x"}, b"", ours)
+    assert not gone.value.sent
