@@ -18,6 +18,7 @@ from .operations import REFERENCE, quote
 
 COUNTED = ("ContainerCreate", "NetworkCreate", "VolumeCreate")
 SHOWN = 5  # of what there is, in a refusal
+EACH = 32 << 10  # bytes of a container in a list, on average: the daemon holds each of hundreds of lists under way
 Items = list[dict[str, object]]
 
 
@@ -54,6 +55,10 @@ async def containers(daemon: Daemon, ctx: Context, part: object, image: object) 
     if most is not None and len(own) >= most:
         stopped = sum(item.get("State") not in ("running", "paused", "restarting") for item in own)
         _refuse(ctx, "containers", most, f"{len(own)} ({stopped} stopped)", own, "docker ps -a", "limits")
+    if most is not None and (size := sum(len(str(item)) for item in own)) > most * EACH:
+        own.sort(key=lambda item: len(str(item)), reverse=True)
+        words = f"containers, described in {most * EACH} bytes together (labels, commands, ports)"
+        _refuse(ctx, words, most, f"{len(own)} in {size}", own, "docker ps -a", "limits")
     used = {str(_label(item, "Names")): _count(item) for item in own if _count(item)}
     if most_ports is not None and wanted and sum(used.values()) + wanted > most_ports:
         largest = sorted(used, key=used.__getitem__, reverse=True)[:SHOWN]

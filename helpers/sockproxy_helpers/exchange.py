@@ -22,7 +22,7 @@ from .transfer import Transfer
 from .tunnel import Gone, pump
 
 INLINE = wire.INLINE - 1024  # what is left of a message for the answer
-CUT_LIMIT = wire.LARGEST - 65536  # of an answer that is read as a whole; it goes to the front in one message
+CUT_LIMIT = 64 << 20  # of an answer that is read as a whole: it tells of everybody; what is left: see `cut`
 
 
 class Exchange(Transfer):

@@ -159,3 +159,16 @@ def test_names_of_others_for_an_image_that_all_share(tmp_path: Path) -> None:
         "RepoTags": ["mine:1"],
     }
     assert cutting("ImageInspect", {"Id": image, "RepoTags": ["theirs:1"]}, ledger=ledger) == {}
+
+
+def test_others_can_not_make_an_answer_too_large() -> None:
+    """Ten networks of a megabyte were once enough that nobody could list any."""
+    decision = Decision(True, "developer", "", "", {name: (value, "") for name, value in DEVELOPER.items()})
+    function = cut.one_after_the_other(cut.of(KIM, decision, "NetworkList", SHARED))
+    assert function
+    large = {"Name": "x" * cut.LEFT_LIMIT}
+    assert json.loads(function(json.dumps([{**large, "Labels": THEIRS}, {"Name": "a", "Labels": MINE}]).encode())) == [
+        {"Name": "a", "Labels": MINE}
+    ]
+    with pytest.raises(Unavailable, match="what you may see of the Docker daemon's answer is too large"):
+        function(json.dumps([{**large, "Labels": MINE}]).encode())

@@ -196,6 +196,17 @@ def test_containers() -> None:
     assert told.value.rule == "limits"
 
 
+def test_what_describes_containers() -> None:
+    """The daemon forms a list of all of them for each of hundreds of requests, before it sends any of it."""
+    ctx = context({**DEVELOPER, "limits": {**DEVELOPER["limits"], "containers": 3}}, "ContainerCreate")  # type: ignore[dict-item]
+    small: dict[str, Any] = {"Names": ["/small"], "Labels": {OWNER: str(KIM)}}
+    large = {"Names": ["/large"], "Labels": {OWNER: str(KIM), "k": "x" * counts.EACH * 2}}
+    finish(counts.containers(Full(small, large), ctx, {}, "busybox"))  # type: ignore[arg-type]
+    large["Labels"]["k"] *= 2  # type: ignore[index]
+    with pytest.raises(Refused, match=r"described in 98304 bytes together .* you have 2 in 131\d+: large, small"):
+        finish(counts.containers(Full(small, large), ctx, {}, "busybox"))  # type: ignore[arg-type]
+
+
 def test_ports_of_all_containers() -> None:
     rules = {**DEVELOPER, "totals": {**DEVELOPER["totals"], "ports": 2}}  # type: ignore[dict-item]
     one = {"Names": ["/first"], "Labels": {OWNER: str(KIM), counts.PORTS: "2"}}

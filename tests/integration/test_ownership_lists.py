@@ -188,6 +188,18 @@ def events(who: Person, filters: object, since: int, until: int) -> tuple[int, b
     return answer.status, answer.body
 
 
+@pytest.mark.parametrize("engine", ["28"], indirect=True)
+def test_others_can_not_fill_ones_lists(people: People, proxy: Proxy) -> None:
+    """More than fits in a message, made past sockproxy, or before it had bounds: the daemon tells all of it."""
+    labels = [f"--label={OWNER}={people.bob.user.uid}", *(f"--label=k{n}={'x' * 120_000}" for n in range(10))]
+    for count in range(8):
+        proxy.engine.docker("network", "create", *labels, f"large{count}")
+    people.alice.network("small")
+    answer = people.alice.ask("GET", "/networks")
+    assert answer.status == 200
+    assert {item["Name"] for item in json.loads(answer.body)} == {"small", *SHARED}
+
+
 def test_events_tell_of_ones_own(people: People) -> None:
     since = int(time.time())
     for who, name in ((people.alice, "alice"), (people.bob, "bob")):
