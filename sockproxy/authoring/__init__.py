@@ -18,8 +18,10 @@ COMMANDS = {
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command group to a command line."""
-    policy = commands.add_parser("policy", help="write a policy: diff, learn, schema", add_help=False)
+    """Add the command group to a command line; all words behind its name, `--help` too, are its own to read."""
+    policy = commands.add_parser(
+        "policy", help="write a policy: diff, learn, schema", add_help=False, prefix_chars="\0"
+    )
     policy.add_argument("arguments", nargs=argparse.REMAINDER)
     policy.set_defaults(run=lambda options: main(options.arguments))
     sentence = "write a policy that does what an environment of Tecnativa's docker-socket-proxy does"

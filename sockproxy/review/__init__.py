@@ -31,8 +31,10 @@ QUIET = ("completion", "mine", "prune", "verify")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command group to a command line."""
-    audit = commands.add_parser("audit", help="read the record, and prove that it is as it was written", add_help=False)
+    """Add the command group to a command line; all words behind its name, `--help` too, are its own to read."""
+    audit = commands.add_parser(
+        "audit", help="read the record, and prove that it is as it was written", add_help=False, prefix_chars="\0"
+    )
     audit.add_argument("arguments", nargs=argparse.REMAINDER)
     audit.set_defaults(run=lambda options: main(options.arguments))
 

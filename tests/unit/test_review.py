@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy import review
+from sockproxy import cli, review
 from sockproxy.audit.log import NAME, Entry, Log, encode
 from sockproxy.review.commands import completion, export
 from sockproxy.review.text import cell, markup, plain
@@ -362,3 +362,11 @@ def test_usage(usage: Callable[..., str]) -> None:
 def test_a_folder_without_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert review.main(["find", "--log-dir", str(tmp_path / "none")]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", ["audit", "policy"])
+def test_a_group_of_commands_tells_what_is_in_it(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([group, "--help"])
+    assert end.value.code == 0
+    assert f"usage: sockproxy {group} [-h] COMMAND" in capsys.readouterr().out
