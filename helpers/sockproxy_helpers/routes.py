@@ -1,7 +1,8 @@
 """Keep users' networks off the addresses that the host reaches by a route of its own.
 
 The daemon looks at routes only where it chooses a range by itself. One that is asked for may lie within the host's own
-network, and takes the host's traffic to it: the longer prefix wins.
+network, and takes the host's traffic to it: the longer prefix wins. So do those with one of its name servers, which it
+may well reach through its default gateway only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from .daemon import Daemon
 from .errors import Unavailable
 
 PROC = "/proc"
+# Who is asked for names (resolv.conf(5)); the latter is what systemd's stub asks. The daemon avoids the same.
+NAME_SERVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 Range = tuple[int, int, int]  # family, first address, prefix
 
@@ -29,15 +32,14 @@ async def judge(daemon: Daemon, ctx: Context, body: object) -> None:
     wanted = {index: str(config["Subnet"]) for index, config in enumerate(configs) if config.get("Subnet")}
     if not wanted or ctx.flag("driver_options"):
         return
-    routes = _read(_peer(await daemon.open()))
+    reasons = [(route, f"the host has a route to {_show(route)}") for route in _read(_peer(await daemon.open()))]
+    reasons += [(server, f"it has the host's name server {_show(server)}") for server in _name_servers()]
     for index, text in wanted.items():
-        for route in routes:
-            if _overlap(_parse(text), route):
+        for taken, why in reasons:
+            if _overlap(_parse(text), taken):
                 ctx.path = f"IPAM.Config[{index}].Subnet"
                 allowed = "(allowed: private ranges that it has no route to, or none given)"
-                raise ctx.refusal(
-                    f"may not take {text}: the host has a route to {_show(route)} {allowed}", "driver_options"
-                )
+                raise ctx.refusal(f"may not take {text}: {why} {allowed}", "driver_options")
 
 
 def _peer(sock: socket.socket) -> int:
@@ -67,6 +69,20 @@ def _read(pid: int) -> list[Range]:
         found.append((socket.AF_INET, destination, mask.bit_count()))
     found += [(socket.AF_INET6, int(row[0], 16), int(row[1], 16)) for row in rows6]
     return [route for route in found if route[2]]
+
+
+def _name_servers() -> list[Range]:
+    """Read which addresses the host asks for names; a file that is not there or is odd names none."""
+    found = []
+    for path in NAME_SERVERS:
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                rows = [line.split() for line in file]
+            servers = [row[1].partition("%")[0] for row in rows if len(row) > 1 and row[0] == "nameserver"]
+            found += [_parse(f"{server}/{128 if ':' in server else 32}") for server in servers]
+        except OSError:
+            continue
+    return found
 
 
 def _parse(text: str) -> Range:

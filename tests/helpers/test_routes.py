@@ -45,6 +45,10 @@ def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
     (folder / "route").write_text(ROUTES)
     (folder / "ipv6_route").write_text(ROUTES6)
     monkeypatch.setattr(routes, "PROC", str(tmp_path))
+    (tmp_path / "resolv.conf").write_text("# a comment\nsearch x\nnameserver 10.77.0.53\nnameserver fd77::53%eth0\n")
+    (tmp_path / "odd").write_text("nameserver\nnameserver x\n")
+    files = [str(tmp_path / name) for name in ("missing", "odd", "resolv.conf")]
+    monkeypatch.setattr(routes, "NAME_SERVERS", files)
     found = Peer()
     yield found
     found.ours.close()
@@ -74,6 +78,14 @@ def test_a_range_that_the_host_has_a_route_to(peer: Peer, subnet: str, route: st
         judge(peer, "10.9.0.0/24", subnet)
     assert (refusal.value.field, refusal.value.rule) == ("IPAM.Config[2].Subnet", "driver_options")
     judge(peer, subnet, rules=ADMIN)
+
+
+@pytest.mark.parametrize(("subnet", "server"), [("10.77.0.0/16", "10.77.0.53/32"), ("fd77::/64", "fd77::53/128")])
+def test_a_range_with_the_hosts_name_server(peer: Peer, subnet: str, server: str) -> None:
+    """Which the host may reach by its default gateway: whoever has the address would answer for all names."""
+    with pytest.raises(Refused, match=f"may not take {subnet}: it has the host's name server {server}"):
+        judge(peer, subnet)
+    judge(peer, "10.78.0.0/16", "fd78::/64")
 
 
 def test_other_ranges(peer: Peer) -> None:
