@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="check a policy file and tell what it means")
     _add_config(check)
+    check.add_argument("file", metavar="FILE", nargs="?", help="the same as --config FILE")
     check.add_argument("--strict", action="store_true", help="exit with 1 when there are warnings")
     check.set_defaults(run=_check)
 
@@ -208,7 +209,7 @@ def _check(options: argparse.Namespace) -> int:
     from sockproxy.policy.compile import compile_file, dump
 
     warnings: list[str] = []
-    compiled = compile_file(paths.policy_file(options.config), warnings.append)
+    compiled = compile_file(paths.policy_file(options.file or options.config), warnings.append)
     warnings += report.warnings(compiled)
     digest = hashlib.sha256(dump(compiled)).hexdigest()
     bound = len(compiled["users"]) + len(compiled["groups"]) + len(compiled["containers"])

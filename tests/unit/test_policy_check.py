@@ -66,6 +66,13 @@ def test_no_file(capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: 
     assert check(capsys)[1].startswith(f"OK: {policy}: ")
 
 
+def test_a_file_that_is_named(capsys: pytest.CaptureFixture[str], policy: Path) -> None:
+    policy.write_text("version: 2\n")
+    for words in (["--config", str(policy)], [str(policy)]):
+        assert cli.main(["check", *words]) == 2
+        assert capsys.readouterr().err.startswith(f"{policy}:1:")
+
+
 def test_a_default_file_that_cannot_be_read_is_not_skipped(
     capsys: pytest.CaptureFixture[str], policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +92,7 @@ def test_a_folder_that_may_not_be_entered_hides_no_file(monkeypatch: pytest.Monk
     assert paths.policy_file(None) == paths.POLICY_FILE
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check", "extra"], ["check", "--config"]])
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check", "one", "two"], ["check", "--config"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
