@@ -25,20 +25,16 @@ pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
 
 def mediators(proxy: Proxy) -> list[int]:
-    """List the mediator's processes: the first, and one a connection."""
-    found: list[int] = []
+    """List the mediator's processes: the first, and one a connection (which may have lower numbers: those wrap)."""
     listed = subprocess.run(
         ["pgrep", "-u", "sockproxy-build", "-f", "sockproxy.buildkit"], capture_output=True, text=True
     )
-    for pid in map(int, listed.stdout.split()):  # a parent's number comes first, but for a wrap
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == proxy.up.pid or parent in found:
-            found.append(pid)
-    return found
+    parents: dict[int, int] = {}
+    for pid in map(int, listed.stdout.split()):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as file:
+            parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+    first = [pid for pid, parent in parents.items() if parent == proxy.up.pid]
+    return first + [pid for pid, parent in parents.items() if parent in first]
 
 
 def test_nobody_follows_anothers_build(proxy28: Proxy, users: Users) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
+import sys
 from pathlib import Path
 
 from tests.support import needs
@@ -50,35 +50,37 @@ class Gone:
     """Answer for the volume plugin of a sockproxy that has ended.
 
     An engine remembers a plugin until it is restarted, and each look-up of a volume waits 30 s for one that does not
-    answer: for the tests that use the engine after this one, somebody says that it knows no such call.
+    answer: for the tests that use the engine after this one, somebody says that it knows no such call. It has no
+    volumes: of a plugin that can't say so the engine lists those that it remembers.
+    A process of its own: tests count the descriptors of theirs.
     """
+
+    SERVE = """
+import contextlib, socket
+listener = socket.socket(fileno=0)
+while True:
+    sock, _ = listener.accept()
+    with sock, contextlib.suppress(OSError):
+        sock.settimeout(10)
+        lists = b"/VolumeDriver.List" in sock.recv(65536)
+        status, body = (b"200 OK", b'{"Volumes":[]}') if lists else (b"404 Not Found", b"")
+        head = b"HTTP/1.1 %s\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % (status, len(body))
+        sock.sendall(head + body)
+"""
 
     def __init__(self, path: str) -> None:
         self._path = path
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(path)
-        self._listener.listen(64)
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            with sock, contextlib.suppress(OSError):
-                sock.settimeout(10)
-                sock.recv(65536)
-                sock.sendall(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(64)
+            self._process = subprocess.Popen([sys.executable, "-I", "-S", "-c", self.SERVE], stdin=listener.fileno())
 
     def end(self) -> None:
         """Make room for the plugin itself, or end with the engine."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
+        self._process.kill()
+        self._process.wait()
         os.unlink(self._path)
 
 
