@@ -14,7 +14,7 @@ from collections.abc import Callable
 from tests.bench import loads, upstream
 from tests.faults.asking import asking
 from tests.faults.scene import API, BODY, ID, LIST, ROOT_HELPERS, WHOLE, Scene, latencies, percent
-from tests.faults.shortages import short_of_memory, without_descriptors
+from tests.faults.shortages import exhausted_writer, short_of_memory, without_descriptors
 from tests.support.proxy import eventually
 from tests.support.raw import BrokenOff, Connection, call
 
@@ -270,6 +270,7 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     stopped_processes: (1, 0),
     without_descriptors: (8, 0),
     short_of_memory: (20, 0),
+    exhausted_writer: (3, 0),
 }
 
 __all__ = ["FAULTS", "Fault"]

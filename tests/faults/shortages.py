@@ -1,16 +1,21 @@
-"""Faults of the machine: a process that gets no more descriptors, or no more memory."""
+"""Faults of the machine: a process that gets no more descriptors, memory, threads or room on the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import loads
+from sockproxy.audit import chain
+from sockproxy.review.verify import verify
+from tests.bench import loads, upstream
 from tests.faults.asking import asking
 from tests.faults.scene import API, ROOT_HELPERS, WHOLE, Scene
 from tests.support.cgroups import ROOT
@@ -18,7 +23,7 @@ from tests.support.proxy import eventually
 from tests.support.raw import BrokenOff
 
 ASKED = (*ROOT_HELPERS, "audit", "auth", "front")
-FILLED = (*ROOT_HELPERS, "auth", "front")  # the audit writer takes 64 connections of one uid, and so is never full
+FILLED = (*ROOT_HELPERS, "auth", "front")  # the audit writer takes 64 connections of one uid: see exhausted_writer
 FEW = 140  # descriptors that a process may have; the supervisor numbers those that it passes on from 100
 MOMENT = 0.3  # seconds without
 MEMORY = 2 << 20  # bytes more than it has
@@ -130,8 +135,10 @@ def short_of_memory(scene: Scene, count: int) -> None:
 
 
 def _recorded(scene: Scene) -> int:
-    """Count the containers that were to be created."""
-    return sum(one["ev"] == "intent" and "'ContainerCreate'" in str(one["req"]) for one in scene.proxy.records())
+    """Count the containers that were to be created; a line that a full disk has torn is none."""
+    lines = (scene.proxy.log / "audit.jsonl").read_bytes().splitlines()
+    records = [json.loads(line) for line in lines if chain.parse(line)]
+    return sum(one["ev"] == "intent" and one["req"]["op"] == "ContainerCreate" for one in records)
 
 
 def _create(scene: Scene) -> int:
@@ -141,4 +148,78 @@ def _create(scene: Scene) -> int:
             sock.sendall(CREATE + b"Content-Length: %d\r\n\r\n" % len(LARGE) + LARGE)
             return loads._answer(sock) != b""
     except (OSError, AssertionError, BrokenOff):
+        return 0
+
+
+@contextlib.contextmanager
+def limited(pid: int, name: str, value: int) -> Iterator[None]:
+    """Lower a limit of a running process for a while, as its user: root may need a capability for that."""
+    status = os.stat(f"/proc/{pid}")
+    command = ["setpriv", f"--reuid={status.st_uid}", f"--regid={status.st_gid}", "--clear-groups", "prlimit"]
+    command += ["--pid", str(pid)]
+    before = subprocess.check_output([*command, f"--{name}", "--output=SOFT", "--noheadings"], text=True).strip()
+    subprocess.run([*command, f"--{name}={value}:"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, f"--{name}={before}:"], check=True)
+
+
+def exhausted_writer(scene: Scene, count: int) -> None:
+    """The audit writer without descriptors, threads, and room for its file, as where a quota is used up (EFBIG there).
+
+    Meanwhile a helper is killed, which must connect to it anew. What is done is on the record; nothing is done without,
+    and the same writer goes on. Its memory: `short_of_memory`.
+    """
+    writer = scene.proxy.processes["audit"]
+    folder = Path(f"/proc/{writer}/fd")
+    file = scene.proxy.log / "audit.jsonl"
+    made = [0]
+
+    def answer(sock: socket.socket, head: bytes) -> None:
+        if b"/containers/create" in head:
+            made[0] += 1
+            sock.sendall(WHOLE[0])
+        else:
+            kind = b"Content-Type: application/json\r\nContent-Length: "
+            sock.sendall(b"HTTP/1.1 200 OK\r\n%b%d\r\n\r\n%b" % (kind, len(upstream.SMALL), upstream.SMALL))
+
+    scene.daemon.answer = answer
+    refused = {"nofile": 0, "nproc": 0, "fsize": 0}
+    for what, spare in (*(("nofile", left) for left in range(count)), ("nproc", 0), ("fsize", 0), ("fsize", 300)):
+        before, made[0], done = _recorded(scene), 0, 0
+        value = {
+            "nofile": max(int(name) for name in os.listdir(folder)) + 1 + spare,
+            "nproc": 1,
+            "fsize": file.stat().st_size + spare,  # where the line is cut that comes next
+        }[what]
+        with limited(writer, what, value), asking(scene, timeout=1.0), contextlib.ExitStack() as held:
+            killed = scene.proxy.processes["lifecycle"]
+            os.kill(killed, signal.SIGKILL)
+            for _ in range(8 if what == "nofile" else 0):  # what it has had goes to others before it
+                sock = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                sock.connect(f"{scene.proxy.runtime}/audit/audit.sock")
+            end = time.monotonic() + 3 * MOMENT
+            while time.monotonic() < end:
+                status = _create_small(scene)
+                done += status == 200
+                refused[what] += status == 503
+        eventually(scene.serves, "service", 10)
+        eventually(lambda: _create_small(scene) == 200, "creates", 10)
+        assert done + 1 <= made[0] <= _recorded(scene) - before, (what, spare, done, made, _recorded(scene) - before)
+        assert scene.proxy.processes["audit"] == writer, f"the writer has ended: {scene.proxy.errors()[-2000:]}"
+        found = verify(str(scene.proxy.log)).findings
+        assert found == [], found
+    assert refused["nofile"], "who can't be accepted was served"
+    assert refused["fsize"], "a file that can't grow has refused nothing"
+    scene.said.append(f"without descriptors (0 to {count - 1} left): {refused['nofile']} refused; without threads:")
+    scene.said.append(f"{refused['nproc']}; without room in its file: {refused['fsize']}; all others done and recorded")
+
+
+def _create_small(scene: Scene) -> int:
+    """Ask for a container; give the status, 0 where none came."""
+    try:
+        with scene.connect(8.0) as connection:
+            return connection.call("POST", f"{API}/containers/create", {"Image": "busybox"}).status
+    except (OSError, BrokenOff):
         return 0
