@@ -6,21 +6,29 @@ import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from sockproxy.audit import chain
 from sockproxy.review.verify import verify
 from tests.support.containers import API, create, interactive, run
-from tests.support.proxy import Proxy, eventually
+from tests.support.proxy import PROCESSES, Proxy, default_policy, eventually
 from tests.support.raw import TIMEOUT, Answer, BrokenOff, Connection, acting_as, call
 from tests.support.users import Users
 
 FILE = b"mine\n" * 20_000
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 KINDS = tuple(f"{API}/{target}" for target in ("containers/json", "networks", "images/json"))
+
+
+def whole_records(proxy: Proxy) -> list[dict[str, object]]:
+    """Read the record; a line that a kill or a full disk has torn is none."""
+    lines = (proxy.log / "audit.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines if chain.parse(line)]
 
 
 class Ground:
@@ -33,7 +41,7 @@ class Ground:
         (self.work / "file").write_bytes(FILE)
         for path in (self.work, self.work / "file"):
             os.chown(path, users.alice.uid, users.alice.gid)
-        self.count = 0
+        self.count, self.narrow = 0, False
 
     def name(self) -> str:
         """Give a name that was not used before."""
@@ -50,7 +58,7 @@ class Ground:
             assert answer.message, answer.body
             # The daemon's own words: without the resolver a bind is a volume that is not there (404); what an attacher
             # has attached is detached by the next one, and if that was not mounted yet, runc misses it (400).
-            assert answer.status in (400, 404, 500, 502, 503), answer.body
+            assert answer.status in (400, 403, 404, 500, 502, 503), answer.body
         return answer
 
     def serves(self) -> bool:
@@ -63,7 +71,7 @@ class Ground:
         """Tell whether an intent of a call with this name in it is on the record."""
         return any(
             one["ev"] == "intent" and operation in str(one.get("req")) and name in str(one)
-            for one in self.proxy.records()
+            for one in whole_records(self.proxy)
         )
 
     def at_engine(self, *words: str) -> list[str]:
@@ -309,8 +317,43 @@ def reading(ground: Ground, name: str) -> str:
 
 def _some(ground: Ground) -> str:
     ground.ask("GET", "/containers/json")
-    eventually(lambda: str(ground.users.alice.uid) in str(ground.proxy.records()), "a line")
+    eventually(lambda: str(ground.users.alice.uid) in str(whole_records(ground.proxy)), "a line")
     return ""
+
+
+def _other_policy(ground: Ground) -> str:
+    own = f"bindings:\n  - {{user: {ground.users.alice.name}, role: viewer}}\n"
+    text = default_policy(ground.users)
+    ground.narrow = not ground.narrow
+    ground.proxy.config.write_text(text.replace("bindings:\n", own) if ground.narrow else text)
+    return ""
+
+
+def reloading(ground: Ground, name: str) -> str:
+    """Load another policy: each process comes to go by it, also one that was killed when it was told."""
+    ground.proxy.up.send_signal(signal.SIGHUP)
+    expected = {403} if ground.narrow else {404}
+    found: set[int] = set()
+
+    def in_force() -> bool:
+        answers = [ground.ask(method, target, {}) for method, target in REFUSED_TO_VIEWERS]
+        found.clear()
+        found.update(answer.status if answer else 0 for answer in answers)
+        return found == expected
+
+    eventually(in_force, f"a new policy ({expected}) in force", 20)
+    return "done"
+
+
+def restarting(ground: Ground, name: str) -> str:
+    """End all and start it again: also where one does not live to be told, no process, socket or mount is left."""
+    running = ground.proxy.processes
+    assert ground.proxy._stop() == 0, ground.proxy.errors()[-2000:]
+    assert [pid for pid in running.values() if Path(f"/proc/{pid}").exists()] == []
+    assert [path for path in ground.proxy.runtime.rglob("*") if path.is_socket()] == []
+    assert not ground.proxy.listen.exists()
+    ground.proxy.restart()
+    return "done" if ground.serves() else "refused"
 
 
 def _nothing(ground: Ground) -> str:
@@ -322,6 +365,12 @@ def _asked_anew(ground: Ground) -> str:
     return ""
 
 
+REFUSED_TO_VIEWERS = (
+    ("POST", "/containers/none/start"),
+    ("DELETE", "/networks/none"),
+    ("DELETE", "/volumes/none"),
+)
+RELOADING = ("front", "lifecycle", "network", "filesystem", "audit", "auth", "binds")
 CALLS: dict[str, Call] = {
     "list": Call(("front", "lifecycle", "audit"), lambda ground: "", listing),
     "account": Call(("auth", "lifecycle"), _asked_anew, listing),
@@ -333,6 +382,8 @@ CALLS: dict[str, Call] = {
     "download": Call(("front", "filesystem"), _idle, downloading),
     "network": Call(("front", "network", "audit"), _nothing, networking),
     "pull": Call(("front", "filesystem", "audit"), _pushed, pulling),
+    "reload": Call(RELOADING, _other_policy, reloading),
+    "restart": Call(tuple(PROCESSES), _nothing, restarting),
     "mine": Call(("own", "audit"), _some, reading),
     "build": Call(("front", "filesystem", "mediator", "audit"), _nothing, building),
 }

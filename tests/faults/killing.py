@@ -1,11 +1,12 @@
 """Kill each process at each step of each kind of call, on a real engine, and see what all sides have of it afterwards.
 
 As root, at the top of the checkout: .venv/bin/python -m tests.faults.killing [--engine 28] [--steps 1000] [--distinct]
-[--along PROCESS] [CALL...]
+[--along PROCESS] [--full] [CALL...]
 
 A call is made once to learn its steps (`steps`), then again and again with the process killed before each of them, and
 another one along with it where that was asked for. A build has some hundred steps, which are mostly the same ones again
 (a message is taken, and passed on): `--distinct` is for one place of each kind, by the steps that lie around it.
+With `--full` there is no byte left on the record's disk meanwhile, and nothing may be done.
 What is asserted each time: who asked hears the truth or that it was cut off, the daemon has what was promised and
 nothing that is not on the record, and another user's calls are answered meanwhile. At the end nothing is left over.
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +32,7 @@ from tests.support.raw import BrokenOff, Connection
 from tests.support.users import Users, remove_folder, shared_folder
 
 AROUND = 3  # steps before a place, and as many after it, that tell it from others
+FULL = "30m"  # where the disk is to be full
 KEPT = 16  # descriptors: idle channels with their connections to the daemon, pipes
 SETTLED = 0.4  # seconds without a step: what is done soon (record.SOON) has been done
 PATIENCE = 20.0  # seconds of a busy machine
@@ -99,11 +103,12 @@ def nothing_left(ground: Ground) -> Iterator[None]:
     assert "Traceback" not in ground.proxy.errors()[said:], ground.proxy.errors()[said:][-3000:]
 
 
-def learn(ground: Ground, kind: Call, process: str) -> list[str]:
+def learn(ground: Ground, kind: Call, process: str, expected: str = "done") -> list[str]:
     """Make the call once; give the steps of a process."""
     name = kind.prepare(ground)
     with stepping(ground.proxy.processes[process]) as stepper:
-        assert kind.make(ground, name) == "done"
+        came = kind.make(ground, name)
+        assert came == expected, came
         eventually_still(stepper.taken)
     return list(stepper.taken)
 
@@ -153,19 +158,42 @@ def places(steps: list[str], most: int, distinct: bool) -> list[int]:
     return [found[index] for index in sorted({round(n * (len(found) - 1) / max(1, most - 1)) for n in range(most)})]
 
 
-def kill(ground: Ground, kind: Call, process: str, most: int, distinct: bool = False, along: str = "") -> str:
-    """Do it at so many steps, or at all; tell what was seen."""
-    steps = learn(ground, kind, process)
-    chosen = places(steps, most, distinct) if steps else []
-    came: dict[str, int] = {}
-    longest, beside = 0.0, Beside(ground, process)
+@contextlib.contextmanager
+def full(ground: Ground) -> Iterator[None]:
+    """Leave no byte of the record's disk; what only reads is answered all the same (on_full: refuse)."""
+    log, filler, writer = ground.proxy.log / "audit.jsonl", ground.proxy.log / "filler", ground.proxy.processes["audit"]
+    said = len(ground.proxy.errors())
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        os.kill(writer, signal.SIGSTOP)
+        os.truncate(log, log.stat().st_size)  # what it has reserved beyond the end
+        while True:
+            file.write(bytes(1 << 12))
+    os.kill(writer, signal.SIGCONT)
+    eventually(lambda: ground.serves() and "no room for the record" in ground.proxy.errors()[said:], "alarm")
     try:
-        for step in chosen:
-            how, took = kill_at(ground, kind, process, step, along)
-            came[how] = came.get(how, 0) + 1
-            longest = max(longest, took)
+        yield
     finally:
-        beside.end()
+        filler.unlink()
+        eventually(ground.serves, "service")
+        probe = CALLS["network"]
+        eventually(lambda: probe.make(ground, probe.prepare(ground)) == "done", "room again")
+
+
+def kill(ground: Ground, kind: Call, process: str, options: argparse.Namespace) -> str:
+    """Do it at so many steps, or at all; tell what was seen."""
+    with full(ground) if options.full else contextlib.nullcontext():
+        steps = learn(ground, kind, process, "refused" if options.full else "done")
+        chosen = places(steps, options.steps, options.distinct) if steps else []
+        came: dict[str, int] = {}
+        longest, beside = 0.0, Beside(ground, "front" if kind is CALLS["restart"] else process)
+        try:
+            for step in chosen:
+                how, took = kill_at(ground, kind, process, step, options.along)
+                assert not options.full or not how.startswith("done"), "done unrecorded"
+                came[how] = came.get(how, 0) + 1
+                longest = max(longest, took)
+        finally:
+            beside.end()
     said = ", ".join(f"{count} {how}" for how, count in sorted(came.items()))
     said = f"{len(chosen)} of {len(steps)} steps: {said or 'none'}; service back in {longest:.2f} s"
     if beside.answers:
@@ -175,8 +203,8 @@ def kill(ground: Ground, kind: Call, process: str, most: int, distinct: bool = F
 
 
 @contextlib.contextmanager
-def ground_on(version: str) -> Iterator[Ground]:
-    """Have an engine and a sockproxy for the command."""
+def ground_on(version: str, disk: str = "") -> Iterator[Ground]:
+    """Have an engine and a sockproxy for the command, with a disk of so many bytes for the record."""
     with contextlib.ExitStack() as stack:
         folder = shared_folder()
         stack.callback(remove_folder, folder)
@@ -186,6 +214,12 @@ def ground_on(version: str) -> Iterator[Ground]:
         engine = Engine(version, folder / "engine")
         stack.callback(engine.stop)
         (folder / "proxy").mkdir()
+        if disk:
+            (folder / "proxy" / "log").mkdir()
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", folder / "proxy" / "log"], check=True
+            )
+            stack.callback(subprocess.run, ["umount", folder / "proxy" / "log"], check=True)
         users.add_plugins(engine.plugins)
         proxy = Proxy(engine, folder / "proxy", default_policy(users))
         stack.callback(proxy.stop)
@@ -199,16 +233,17 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--distinct", action="store_true")
     parser.add_argument("--along", default="", metavar="PROCESS")
+    parser.add_argument("--full", action="store_true")
     parser.add_argument("calls", nargs="*", default=[])
     options = parser.parse_args()
     failed = False
-    with ground_on(options.engine) as ground:
+    with ground_on(options.engine, FULL if options.full else "") as ground:
         for name, kind in CALLS.items():
             chosen = kind.processes if not options.calls or name in options.calls else ()
             for process in (one for one in chosen if one != options.along):
                 try:
                     with nothing_left(ground):
-                        said = kill(ground, kind, process, options.steps, options.distinct, options.along)
+                        said = kill(ground, kind, process, options)
                 except (AssertionError, KeyError, OSError):
                     said, failed = f"FAILED: {traceback.format_exc(limit=-2)}", True
                 both = f"{process} and {options.along}" if options.along else process
