@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 
-from . import bridge, counts, model, references, routes, session, strict, tags, uploads, volumes, warn
+from . import bridge, counts, execs, model, references, routes, session, strict, tags, uploads, volumes, warn
 from .call import Approved, Call
 from .caller import Caller
 from .claims import Claim
@@ -20,7 +20,7 @@ from .errors import Malformed, NotFound
 from .faults import FAULTS, fault
 from .images import NoImage
 from .loop import Lock, Loop
-from .objects import PORTS, Objects
+from .objects import PORTS, Objects, member
 from .policy import Decision, Policy
 from .references import Resolution
 from .shares import Shares
@@ -77,6 +77,7 @@ class Approval:
                 if context.operation == "NetworkCreate":
                     await routes.judge(daemon, context, body)
                 await counts.one(daemon, context, body)
+                await execs.room(daemon, context)
                 await self._disk.room(daemon, context)
                 if self.tags:
                     query = await uploads.prepare(self.tags, context, call, query, resolution.naming, approved)
@@ -123,8 +124,7 @@ class Approval:
         parts = model.split(body)
         query, parts[self._scope] = model.approve(self._scope, context.operation, query, parts[self._scope], context)
         query = await self._resolve(daemon, context, query, parts[self._scope])
-        own = parts[self._scope]
-        named = {key.lower(): own.get(key) for key in ("Image", "User")} if isinstance(own, dict) else {}
+        named = {key.lower(): member(parts[self._scope], key) for key in ("Image", "User", "Healthcheck")}
         for image in context.found:
             if image.kind == "image":  # from here on it is its ID that counts
                 named |= {"image": image.id, "name": image.name}
@@ -183,7 +183,7 @@ class Approval:
                 image, user, name = (str(header.get(key) or "") for key in ("image", "user", "name"))
                 await self._disk.room(daemon, context)
                 async with self.turns.of(who.uid, "VolumeCreate"):
-                    await volumes.prepare(daemon, context, body, image)
+                    await volumes.prepare(daemon, context, body, image, header.get("healthcheck"))
                     if self._stager:
                         await self._stager.prepare(daemon, context, body, image, user)
                 if self.tags and name:

@@ -16,6 +16,7 @@ from .strict import show
 from .walk import is_zero
 
 NANO = 1_000_000_000
+STOPPING = 600  # seconds; the daemon's own end waits for the longest
 PERIOD = 100_000  # microseconds: the kernel's default period of the CPU quota
 Judge = Callable[[int | None, Context], int | None]
 
@@ -120,3 +121,38 @@ def cpu_quota_update(value: int | None, ctx: Context) -> int | None:
     if is_zero(value) != (_period(ctx) == 0):
         raise ctx.refusal("may change quota and period only together (allowed: both, or NanoCpus alone)", rule)
     return cpu_quota(value, ctx)
+
+
+def stop_timeout(value: int, ctx: Context) -> int:
+    """Keep a container that ignores its signal from keeping the daemon: below zero it would wait for ever to end."""
+    if not 0 <= value <= STOPPING and not ctx.flag("privileged"):
+        raise ctx.refusal(f"may not have a stop timeout of {value} (allowed: 0 to {STOPPING} seconds)", "privileged")
+    return value
+
+
+def health_interval(value: int, ctx: Context) -> int:
+    """Keep the daemon from starting probes without end, at nobody's account; zero is the image's, or the default."""
+    if value and value < NANO and not ctx.flag("privileged"):
+        why = f"may not have a health check every {value} ns (allowed: 1s or more)"
+        raise ctx.refusal(why, "privileged")
+    return value
+
+
+def inherited_health(image: object, given: object, ctx: Context) -> None:
+    """Judge what a container takes over of its image's health check: each field that it has not, or as zero.
+
+    Args:
+        image, given: as the image's configuration and the container's have it; None where there is none.
+
+    Raises:
+        Refused: it would be run too often.
+    """
+    checks = [item if isinstance(item, dict) else {} for item in (given, image)]
+    if ctx.flag("privileged") or next((test for item in checks if (test := item.get("Test"))), ["NONE"]) == ["NONE"]:
+        return
+    for key, option in (("Interval", "--health-interval"), ("StartInterval", "--health-start-interval")):
+        value = checks[1].get(key) or 0
+        if is_zero(checks[0].get(key)) and isinstance(value, int) and value and value < NANO:
+            ctx.path = f"Healthcheck.{key}"
+            why = f"may not have the image's health check every {value} ns (allowed: {option} 1s, --no-healthcheck)"
+            raise ctx.refusal(why, "privileged")

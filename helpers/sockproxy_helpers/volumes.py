@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from . import counts
+from . import bounds, counts
 from .context import Context
 from .daemon import Daemon
 from .errors import Malformed, NotFound, Refused
@@ -20,19 +20,23 @@ from .walk import is_zero
 Part = dict[str, object]
 
 
-async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str) -> None:
+async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, health: object = None) -> None:
     """Make named volumes, and turn anonymous ones into mounts that carry the owner's label.
 
     Args:
         part: the filesystem part of a ContainerCreate, approved and resolved; changed in place.
-        image: whose VOLUMEs the daemon will make, too.
+        image: whose VOLUMEs the daemon will make, too, and whose HEALTHCHECK it will run.
+        health: what the container has of its own of the latter.
 
     Raises:
-        Refused: a volume of that name is somebody else's, or they would be too many.
+        Refused: a volume of that name is somebody else's, or they would be too many; or the image's health check is run
+            too often.
         NotFound: there is no such image. The create must end here: by the time that the daemon looks there may be one,
             and it would mount what was not checked.
     """
-    implied = await _image_volumes(daemon, image)
+    config = await _image_config(daemon, image)
+    bounds.inherited_health(config.get("Healthcheck"), health, ctx)
+    implied = set(config.get("Volumes") or {})  # type: ignore[call-overload]
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
     binds, mounts = [str(bind).split(":") for bind in host.get("Binds") or []], host.get("Mounts") or []
@@ -89,8 +93,8 @@ async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
         raise Refused("", f"the volume name {wish['Name']} is taken: choose another")
 
 
-async def _image_volumes(daemon: Daemon, image: str) -> set[str]:
-    """List the VOLUMEs of an image. There must be one: the daemon makes containers of nothing, too."""
+async def _image_config(daemon: Daemon, image: str) -> Part:
+    """Give what an image says of its containers. There must be one: the daemon makes containers of nothing, too."""
     if not REFERENCE.fullmatch(image):
         raise Malformed(f"Image: {show(image)} is not the name of an image")
     status, answer = await daemon.request("GET", f"/images/{quote(image, '/:@')}/json")
@@ -101,7 +105,7 @@ async def _image_volumes(daemon: Daemon, image: str) -> set[str]:
         )  # engine 20 puts the name before it once more; a create's does not have that
         raise NotFound(message[max(0, message.find("No such image")) :])
     config = found.get("Config")
-    return set(config.get("Volumes") or {}) if isinstance(config, dict) else set()
+    return config if isinstance(config, dict) else {}
 
 
 async def _destinations(daemon: Daemon, container: str) -> set[str]:

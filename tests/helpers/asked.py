@@ -69,9 +69,9 @@ class Asked:
         """Add a volume."""
         return self._add("volumes", {"Id": name, "Name": name, "Labels": {**_labels(owner), **labels}})
 
-    def image(self, name: str, *volumes: str, user: str = "") -> str:
+    def image(self, name: str, *volumes: str, user: str = "", **more: Any) -> str:
         """Add an image with VOLUMEs and a USER."""
-        config = {"Volumes": {key: {} for key in volumes}, "User": user}
+        config = {"Volumes": {key: {} for key in volumes}, "User": user, **more}
         return self._add("images", {"Id": name, "Config": config})
 
     def remove(self, kind: str, identity: str) -> None:

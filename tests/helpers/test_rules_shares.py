@@ -157,3 +157,28 @@ def test_tmpfs_mounts() -> None:
     create(mount(8 << 30))
     with pytest.raises(Refused, match=r"TmpfsOptions.SizeBytes: .* a tmpfs of 8589934593"):
         create(mount((8 << 30) + 1))
+
+
+def test_what_the_daemon_keeps_of_an_exec() -> None:
+    judge("ContainerExec", {"Cmd": ["a"], "Env": ["a=" + "x" * 130_000]})
+    with pytest.raises(Refused, match=r"too long \(allowed: 131072 bytes"):
+        judge("ContainerExec", {"Cmd": ["a"], "Env": ["a=" + "x" * 131_072]})
+
+
+def test_what_keeps_the_daemon_from_its_end() -> None:
+    for seconds in (0, 10, 600):
+        assert judge("ContainerCreate", {"StopTimeout": seconds})[1]["StopTimeout"] == seconds  # type: ignore[index]
+    for seconds in (-1, 601):
+        with pytest.raises(Refused, match=rf"stop timeout of {seconds} \(allowed: 0 to 600 seconds\)"):
+            judge("ContainerCreate", {"StopTimeout": seconds})
+        judge("ContainerCreate", {"StopTimeout": seconds}, rules=ADMIN)
+
+
+@pytest.mark.parametrize("key", ["Interval", "StartInterval"])
+def test_probes_without_end(key: str) -> None:
+    for often in (0, 10**9):
+        judge("ContainerCreate", {"Healthcheck": {key: often}})
+    for often in (1_000_000, 10**9 - 1, -1):
+        with pytest.raises(Refused, match=rf"a health check every {often} ns \(allowed: 1s or more\)"):
+            judge("ContainerCreate", {"Healthcheck": {key: often}})
+        judge("ContainerCreate", {"Healthcheck": {key: often}}, rules=ADMIN)

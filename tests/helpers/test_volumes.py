@@ -159,3 +159,25 @@ def test_an_odd_answer_ends_the_call() -> None:
 
     with pytest.raises(Unavailable):
         prepare(Odd())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["Interval", "StartInterval"])
+def test_probes_that_an_image_brings(asked: Asked, key: str) -> None:
+    """What a container has of its own counts field by field, as the daemon takes it."""
+    test = ["CMD", "true"]
+    asked.image("often", Healthcheck={"Test": test, key: 1_000_000})
+    asked.image("seldom", Healthcheck={"Test": test, key: 10**9})
+    asked.image("never", Healthcheck={"Test": ["NONE"], key: 1_000_000})
+
+    def judge(image: str, health: object, rules: Any = DEVELOPER) -> None:
+        part: dict[str, object] = {}
+        finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image, health))  # type: ignore[arg-type]
+
+    for given in (None, {}, {"Test": test}, {key: 0}):
+        with pytest.raises(Refused, match=r"the image's health check every 1000000 ns \(allowed: --health-\S+ 1s, "):
+            judge("often", given)
+        judge("often", given, ADMIN)
+        judge("seldom", given)
+    judge("often", {key: 10**9})
+    judge("often", {"Test": ["NONE"]})
+    judge("never", None)

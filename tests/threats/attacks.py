@@ -54,6 +54,15 @@ def ask(name: str, threat: str, judge: Judge, *steps: Ask | Raw | Docker, engine
     return Attack(name, threat, list(steps), judge, engine)
 
 
+def waiting(most: int) -> Judge:
+    """Judge by the execs that wait in a new container."""
+    return made(lambda container: len(container["ExecIDs"] or []) > most)
+
+
+WAITS = Ask("POST", CREATE + "?name=waits", wish()), Ask("POST", "/containers/waits/start")
+OFTEN = made(lambda container: (container["Config"].get("Healthcheck") or {}).get("Interval") == 1_000_000)
+
+
 def told(*words: str) -> Judge:
     """Judge by what the attacker was answered."""
     return lambda stage: any(stage.learned(word) for word in words)
@@ -234,6 +243,12 @@ ROWS_LIMITS = [
     create("a log that waits in the daemon's memory", LIMITS, host(lambda config: "20g" in str(config["LogConfig"])), {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "20g"}}}),
     ask("a network whose description fills everybody's lists", LIMITS, lambda stage: len(str(stage.inspect("/networks/evil"))) > 1 << 20, Ask("POST", "/networks/create", {"Name": "evil", "Labels": {"k": "x" * (1 << 20)}})),
     ask("the same with a volume", LIMITS, lambda stage: len(str(stage.inspect("/volumes/evil"))) > 1 << 20, Ask("POST", "/volumes/create", {"Name": "evil", "Labels": {"k": "x" * (1 << 20)}})),
+    create("a container that the daemon waits for without end", LIMITS, made(lambda container: container["Config"].get("StopTimeout") == -1), {}, StopTimeout=-1),
+    create("a probe each millisecond", LIMITS, OFTEN, {}, Healthcheck={"Test": ["CMD", "true"], "Interval": 1_000_000}),
+    create("a probe each millisecond at the start", LIMITS, made(lambda container: container["Config"]["Healthcheck"]["StartInterval"] == 1_000_000), {}, Healthcheck={"Test": ["CMD", "true"], "StartPeriod": 10**12, "StartInterval": 1_000_000}),
+    ask("a probe each millisecond that an image brings", LIMITS, OFTEN, Ask("POST", "/commit?container={OWN}&repo=often&pause=0", {"Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000}}), Ask("POST", CREATE, {**wish(), "Image": "often"})),
+    ask("an exec whose description stays in the daemon", LIMITS, waiting(0), *WAITS, Ask("POST", "/containers/waits/exec", {"Cmd": ["true"], "Env": ["k=" + "x" * 900_000]})),
+    ask("execs that are never started", LIMITS, waiting(200), *WAITS, *[Ask("POST", "/containers/waits/exec", {"Cmd": ["true"]})] * 201),
     ask("memory lifted by an update", LIMITS, lambda stage: stage.inspect("/containers/{OWN}/json")["HostConfig"]["Memory"] == OVER, Ask("POST", "/containers/{OWN}/update", {"Memory": OVER, "MemorySwap": OVER})),
     ask("pids lifted by an update", LIMITS, lambda stage: (stage.inspect("/containers/{OWN}/json")["HostConfig"]["PidsLimit"] or 0) <= 0, Ask("POST", "/containers/{OWN}/update", {"PidsLimit": -1})),
     ask("docker update", LIMITS, lambda stage: (stage.inspect("/containers/{OWN}/json")["HostConfig"]["PidsLimit"] or 0) <= 0, Docker("update --pids-limit -1 alices-app")),
