@@ -1,9 +1,9 @@
 """Ask PAM whether an account may be used, and whether a password is right.
 
-Two services. `sockproxy-account` has an account stack only and is asked about users whom the kernel identified; it must
-not hold pam_faillock, which would clear the count of wrong passwords. `sockproxy` is asked about passwords. What these
-files do not answer, PAM would ask /etc/pam.d/other, which lets everybody in on Debian; so they are read before each
-question.
+Two services. `sockproxy-account` has an account stack only and is asked about users whom the kernel identified;
+`sockproxy` is asked about passwords. Neither may hold pam_faillock: an account question would clear its count, and
+anybody's wrong passwords would lock a person out; the desk counts, by who tries. What these files do not answer, PAM
+would ask /etc/pam.d/other, which lets everybody in on Debian; so they are read before each question.
 """
 
 from __future__ import annotations

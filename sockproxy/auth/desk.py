@@ -38,7 +38,7 @@ ACCOUNT_SECONDS = 8.0
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 LONGEST = 512  # bytes of a password; PAM takes no more
 WRONG = "the user or the password is wrong, the token is not valid here (any more), or the account may not be used"
-BUSY = "too many attempts to log in: wait a minute"
+BUSY = "too many attempts to log in: wait two minutes"
 
 
 class Credential(NamedTuple):
@@ -78,7 +78,8 @@ class Desk:
         # Half of the processors, so that many logins at once leave the others to everybody's calls.
         self._passwords = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) // 2))
         self._accounts = trio.CapacityLimiter(8)
-        self._users, self._peers = Limit(10, 6), Limit(60, 1)
+        # Guessing locks who guesses: a peer has fewer attempts at a name than there are of all peers' together.
+        self._pairs, self._users, self._peers = Limit(5, 120), Limit(20, 30), Limit(60, 1)
 
     def load(self, policy: Policy) -> None:
         """Take a new policy."""
@@ -182,7 +183,7 @@ class Desk:
         user = credential.user if credential else ""
         if credential and user and self._right.get(self._digest(credential), 0.0) > now:
             return _uid(user) or await self._fail(began, "the account is gone")
-        if not self._peers.take(by, now) or (user and not self._users.take(user, now)):
+        if not self._take(user, process, by, now):
             return {"error": 429, "message": BUSY, "reason": "rate limit"}
         if credential is None or not user:
             return await self._fail(began, "malformed, or no valid token")
@@ -199,12 +200,24 @@ class Desk:
         uid = _uid(user)
         if code or not uid:
             return await self._fail(began, f"PAM {code}" if code else "root, or nobody")
-        self._users.give_back(user, now)
-        self._peers.give_back(by, now)
+        for limit, key in ((self._users, user), (self._pairs, f"{by} {user}"), (self._peers, by)):
+            limit.give_back(key, now)
         if len(self._right) >= REMEMBERED:
             self._right.clear()
         self._right[self._digest(credential)] = trio.current_time() + REMEMBERED_SECONDS
         return uid
+
+    def _take(self, user: str, process: Peer, by: str, now: float) -> bool:
+        """Take an attempt of a peer's at a name, if there is one.
+
+        Invariant: what others try never costs a person's own processes an attempt: they are not held to the name's.
+        """
+        if not self._peers.take(by, now):
+            return False
+        if not user:
+            return True
+        own = not process.containers and process.uid == _uid(user)
+        return self._pairs.take(f"{by} {user}", now) and (own or self._users.take(user, now))
 
     async def _fail(self, began: float, reason: str) -> Reply:
         await trio.sleep_until(began + FLOOR)

@@ -10,7 +10,6 @@ from sockproxy.auth.services import ACCOUNTS, ASKED, FOLDER, PASSWORDS, BadServi
 from sockproxy.doctor.machine import Finding, Machine
 from sockproxy.errors import ConfigError
 from sockproxy.policy.compile import compile_file
-from sockproxy.supervise.table import FAILLOCK
 
 LIBRARY = ("/lib*/libpam.so.0", "/lib/*/libpam.so.0", "/usr/lib*/libpam.so.0", "/usr/lib/*/libpam.so.0")
 MODULES = ("/lib/security", "/lib/*/security", "/lib64/security", "/usr/lib/security", "/usr/lib/*/security")
@@ -19,7 +18,7 @@ _RESTORE = f"compare it with {{}} in {FOLDER}; `sockproxy install` and `sockprox
 
 
 def asked(machine: Machine) -> Iterator[Finding]:
-    """See that the services are there, whole, and count wrong passwords where that counts."""
+    """See that the services are there and whole, and leave the count of wrong passwords to the desk."""
     if _accounts(machine) == "none":
         yield Finding("the policy leaves PAM out of accounts (auth: accounts: none); passwords are its affair still")
     if not machine.found(*LIBRARY):
@@ -59,20 +58,14 @@ def _modules(machine: Machine, service: str, lines: list[Line]) -> Iterator[Find
 
 
 def _counted(service: str, lines: list[Line]) -> Iterator[Finding]:
-    """See that wrong passwords are counted, in the only folder that the process may write to, and never forgotten."""
-    counting = [line for line in lines if line.kind == "auth" and line.module.endswith(_COUNT)]
-    if service == PASSWORDS and not {"preauth", "authfail"} <= {word for line in counting for word in line.arguments}:
+    """See that no module counts wrong passwords: the desk does, by who tries."""
+    if service == PASSWORDS and any(line.kind == "auth" and line.module.endswith(_COUNT) for line in lines):
         yield Finding(
-            f"wrong passwords lock nobody out: {FOLDER}/{service} has no {_COUNT} preauth and authfail",
-            "put them around the line that checks the password, as in the file that came with sockproxy",
-        )
-    if any(f"dir={FAILLOCK}" not in line.arguments for line in counting if service == PASSWORDS):
-        yield Finding(
-            f"{_COUNT} in {FOLDER}/{service} counts where the process that asks may not write",
-            f"give it dir={FAILLOCK}",
+            f"{_COUNT} in {FOLDER}/{service}: anybody can keep a person from logging in, by guessing",
+            "put the file that came with sockproxy in its place: sockproxy counts by itself, for each who tries",
         )
     if service == ACCOUNTS and any(line.kind == "account" and line.module.endswith(_COUNT) for line in lines):
         yield Finding(
             f"{_COUNT} in {FOLDER}/{service}: each question about an account forgets the wrong passwords",
-            "take that line out; it belongs into the service for passwords alone",
+            "take that line out",
         )

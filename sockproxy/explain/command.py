@@ -18,6 +18,7 @@ from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.policy import Policy
 
 REFUSED = 3
+BODY = "a file's name after --body, or - for standard input: echo '{…}' | sockproxy explain … --body -"
 
 
 def main(options: argparse.Namespace) -> int:
@@ -61,4 +62,4 @@ def _read(file: str | None) -> bytes:
             return opened.read(MAX_BODY + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(printable(file), 0, 0, f"can't be read: {reason}") from None
+        raise ConfigError(printable(file), 0, 0, f"can't be read: {reason}", BODY) from None

@@ -20,6 +20,7 @@ from sockproxy.auth.uids import Uids, names
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy_helpers import assertion, peer
 from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.peer import Peer
 from sockproxy_helpers.policy import Policy
 
 KEY = b"k" * 32
@@ -98,21 +99,44 @@ async def test_a_right_password_is_asked_about_once_for_a_while(
     assert len(asked.passwords) == 2
 
 
-async def test_attempts_are_limited_for_each_user(
-    counter: Desk, client: socket.socket, autojump_clock: MockClock
+def come_from(monkeypatch: pytest.MonkeyPatch, uid: int, container: str = "") -> None:
+    found = Peer(1, uid, uid)
+    found.containers = (container,) if container else ()
+    monkeypatch.setattr(peer, "of", lambda client: found)
+
+
+async def test_guessing_locks_who_guesses(
+    counter: Desk, client: socket.socket, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replies = []
+    come_from(monkeypatch, PEOPLE["lee"])
+    codes = [(await counter.login(basic("kim", "wrong"), client))["error"] for _ in range(7)]
+    assert codes == [401] * 5 + [429] * 2
+    assert (await counter.login(basic("kim", "right"), client))["error"] == 429
+    assert "token" in await counter.login(basic("lee", "right"), client)
+    for uid in (PEOPLE["kim"], 7003):  # her own, and one that many share
+        come_from(monkeypatch, uid)
+        assert "token" in await counter.login(basic("kim", "right"), client)
+        counter._right.clear()
+    come_from(monkeypatch, PEOPLE["lee"])
+    await trio.sleep(120)
+    assert "token" in await counter.login(basic("kim", "right"), client)
 
-    async def attempt(user: str) -> None:
-        replies.append((await counter.identify(basic(user, "wrong"), client))["error"])
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(15):
-            nursery.start_soon(attempt, "kim")
-    assert (replies.count(429), replies.count(401)) == (5, 10)
-    assert "assertion" in await counter.identify(basic("lee", "right"), client)
-    await trio.sleep(60)
-    assert (await counter.identify(basic("kim", "right"), client))["uid"] == 7001
+async def test_guessing_from_many_containers_is_slow_and_leaves_a_person_what_is_own(
+    counter: Desk, client: socket.socket, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = []
+    come_from(monkeypatch, 7003)
+    word = (await counter.login(basic("kim", "right"), client))["token"]
+    for number in range(40):
+        come_from(monkeypatch, PEOPLE["lee"], f"c{number}")
+        codes.append((await counter.login(basic("kim", "wrong"), client))["error"])
+    assert codes.count(401) in (20, 21, 22)
+    counter._right.clear()
+    come_from(monkeypatch, 7003)
+    assert (await counter.identify(f"Bearer {word}", client))["via"] == "token"
+    come_from(monkeypatch, PEOPLE["kim"])
+    assert "token" in await counter.login(basic("kim", "right"), client)
 
 
 async def test_attempts_are_limited_for_each_peer(

@@ -239,7 +239,10 @@ def test_nothing_that_a_terminal_obeys(explain: Explain) -> None:
     ("arguments", "words"),
     [
         (["--user", "no-such\x1b"], r"--user: no account on this host has the name no-such\x1b"),
-        (["--body", "no-such"], "no-such: can't be read: No such file or directory"),
+        (
+            ["--body", "no-such"],
+            "no-such: can't be read: No such file or directory, expected a file's name after --body, or - for",
+        ),
         (["--body", "\x00"], r"\x00: can't be read: embedded null byte"),
         (["--config", "no-such"], "no-such: "),
     ],
