@@ -45,6 +45,14 @@ while True:
         break
 print(done, *errors)
 """
+# A later Docker, with BuildKit as its builder, in a folder of its own: what it keeps is not for the one before.
+LATER = """[Service]
+Environment=PATH=/opt/engine/usr/sbin:/opt/engine/usr/bin:/usr/sbin:/usr/bin
+ExecStart=
+ExecStart=/opt/engine/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock \\
+    --data-root /var/lib/docker/later
+"""
+BUILDX = "/opt/engine/usr/libexec/docker/cli-plugins/docker-buildx"
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +350,48 @@ def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
     machine.must("docker", "rm", "-f", "stays")
     assert docker(machine, "alice", "ps").returncode == 0
     assert "permission denied" in docker(machine, "mallory", "-H", f"unix://{DAEMON}", "ps").stderr
+
+
+@pytest.fixture
+def later(machine: Booted, installed: None) -> Iterator[None]:
+    """Have a later Docker run, which leaves cgroups to systemd too."""
+    folder = "/run/systemd/system/docker.service.d"
+    machine.must("mkdir", "-p", folder)
+    machine.write(f"{folder}/later.conf", LATER)
+    machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", "docker")
+    machine.import_busybox(DAEMON)
+    yield
+    machine.must("rm", f"{folder}/later.conf")
+    machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", "docker")
+
+
+@pytest.mark.usefixtures("later")
+def test_steps_of_buildkit_are_below_the_slice(machine: Booted) -> None:
+    """BuildKit makes their cgroups by itself, whatever the daemon's driver; systemd leaves them where they are."""
+    assert machine.must("docker", "info", "-f", "{{.CgroupDriver}}") == "systemd\n"
+    uid = machine.must("id", "-u", "bob").strip()
+    own, build = f"/sockproxy.slice/sockproxy-{uid}.slice/", [BUILDX, "build", "--no-cache", "/home/bob/build"]
+    machine.must("mkdir", "/home/bob/build")
+    machine.write("/home/bob/build/Dockerfile", "FROM busybox\nRUN exec sleep 1000\n")
+    refused = machine.run(*build, "--cgroup-parent", f"sockproxy-{int(uid) - 1}.slice", user="bob")
+    assert "may not choose the parent cgroup" in refused.stderr
+
+    def step() -> list[str]:
+        places = machine.run(
+            "sh", "-c", 'for one in $(grep -lx sleep /proc/[0-9]*/comm); do cat "${one%comm}cgroup"; done'
+        )
+        return places.stdout.splitlines()
+
+    with subprocess.Popen(machine.command(*build, user="bob"), stderr=subprocess.PIPE, text=True) as building:
+        eventually(lambda: step() or building.poll() is not None, "the step")
+        for _ in range(2):
+            assert {line.split(":")[1] for line in step() if f":{own}" in line} >= {"memory", "cpu", "pids"}, step()
+            assert totals(machine, "bob") == (str(16 << 30), "800000", "16384")
+            machine.must("systemctl", "daemon-reload")  # systemd writes what it knows of
+        machine.must("sh", "-c", "kill -9 $(grep -lx sleep /proc/[0-9]*/comm | cut -d/ -f3)")
+    assert building.returncode == 1
 
 
 @pytest.mark.usefixtures("installed")

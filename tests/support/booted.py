@@ -20,13 +20,15 @@ from tests.support import needs
 from tests.support.proxy import eventually
 
 CACHE = Path(os.environ.get("SOCKPROXY_ENGINE_CACHE", "/var/cache/sockproxy-engines"))
+ENGINE = Path(__file__).resolve().parents[1] / "engines" / "engine"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,docker.io,busybox-static,iproute2"
 VERSION = "1"  # of what is in the root: a change of PACKAGES needs another
 BOOT = """
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
 exec systemd-nspawn --quiet --directory="$2/root" --register=no --keep-unit --private-network --capability=all \\
     --system-call-filter='@keyring bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self' \\
-    --bind="$2/disks/home:/home" --bind="$2/disks/docker:/var/lib/docker" --tmpfs=/var/lib/containerd --boot
+    --bind="$2/disks/home:/home" --bind="$2/disks/docker:/var/lib/docker" --tmpfs=/var/lib/containerd \\
+    --bind-ro="$3:/opt/engine" --boot
 """
 # In a hierarchy of version 1 nspawn gives its container the controllers to read only; containers in it need more.
 WRITABLE = """[Service]
@@ -40,6 +42,14 @@ def root() -> Path:
         if not shutil.which(tool):
             needs.missing(f"no {tool} on this host")
     return once(f"booted-{VERSION}", lambda place: debian(place, PACKAGES))
+
+
+def later() -> Path:
+    """Find the packages of a later Docker, unpacked: they are below /opt/engine there."""
+    done = subprocess.run([ENGINE, "fetch", "28"], capture_output=True, text=True)
+    if done.returncode:
+        needs.missing(f"no engine 28: {done.stderr[-500:]}")
+    return Path(done.stdout.strip())
 
 
 def once(name: str, make: Callable[[Path], None]) -> Path:
@@ -100,7 +110,19 @@ class Booted:
         self._nspawn = self._boot()
 
     def _boot(self) -> subprocess.Popen[bytes]:
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", BOOT, "sh", root(), self._folder]
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            BOOT,
+            "sh",
+            root(),
+            self._folder,
+            later(),
+        ]
         with open(self._folder / "console", "wb") as console:
             nspawn = subprocess.Popen(
                 command,
