@@ -6,6 +6,7 @@ For all others: written, and on the disk within SYNC_WITHIN.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -55,7 +56,7 @@ class Keeper:
         self._committing: list[tuple[Slot, bytes]] = []
         self._unsynced = self._unsealed = self._alarmed = 0.0  # since when; 0: not
         self._sealed_seq = log.seq
-        self._sealing: tuple[int, bytes] | None = None  # a seal that is not known to be on the disk
+        self._sealing = sealer.open if sealer else None  # a seal that is not known to be on the disk
         self._tried = self._forgotten = False  # the running job is to bring the open seal to its end, and has
         self._retry_seal = 0.0
         self._lost: dict[str, int] = {}  # events that were not written, by kind
@@ -122,7 +123,8 @@ class Keeper:
         was, self._alarmed = self._alarmed, time.monotonic() if why else 0.0
         if bool(was) != bool(why):
             text = f"no room for the record: {why} (on_full: {self.on_full})" if why else "there is room again"
-            print(text, file=sys.stderr)
+            with contextlib.suppress(OSError):  # perhaps that is on the same disk
+                print(text, file=sys.stderr)
             if self._sealer:
                 self._sealer.tell(text)
 

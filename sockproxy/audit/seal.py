@@ -32,24 +32,24 @@ class Sealer:
 
     Attributes:
         fresh: there was no key: what is sealed from here on rests on a new one.
+        open: number and hash of a seal of the log's whose key is not forgotten, as the writer died before that: it is
+            to be, with `forget`, before there is another seal.
     """
 
     def __init__(self, folder: str, syslog: str = SYSLOG) -> None:
-        """Load the keys.
+        """Load the keys. Nothing is written where there are some: a writer that died comes back on a full disk.
 
         Raises:
-            OSError: the key file can't be read or written.
+            OSError: the key file can't be read; or there is none, and it can't be written.
         """
         self._path, self._syslog = os.path.join(folder, KEY), syslog
         keys = self._load()
         self.fresh = len(keys) != 2
         if self.fresh:
-            keys = [Ed25519PrivateKey.generate()]
-        elif _find(folder, b'"next":"%s"' % _public(keys[1])):
-            keys = keys[1:]
-        self._key = keys[0]
-        self._next = keys[1] if len(keys) == 2 else Ed25519PrivateKey.generate()
-        self._store(self._key, self._next)
+            keys = [Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()]
+            self._store(*keys)
+        self._key, self._next = keys
+        self.open = None if self.fresh else _find(folder, b'"next":"%s"' % _public(self._next))
 
     def _load(self) -> list[Ed25519PrivateKey]:
         try:
@@ -119,10 +119,15 @@ def _public(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw().hex().encode()
 
 
-def _find(folder: str, text: bytes) -> bool:
-    """Look for a text in the whole lines of the newest two files: a seal that was torn is none."""
+def _find(folder: str, text: bytes) -> tuple[int, bytes] | None:
+    """Look for a text in the whole lines of the newest two files: a seal that was torn is none.
+
+    Returns:
+        Number and hash of the line.
+    """
     for name in [LIVE, *closed(folder)[-1:]]:
         with contextlib.suppress(FileNotFoundError), open_file(folder, name) as file:
-            if any(text in line and parse(line.removesuffix(b"\n")) for line in file):
-                return True
-    return False
+            for line in file:
+                if text in line and (found := parse(line.removesuffix(b"\n"))):
+                    return found
+    return None

@@ -100,6 +100,17 @@ def no_more_room(folder: Path, more: int = 0) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@contextlib.contextmanager
+def no_file_grows() -> Iterator[None]:
+    """Let no byte be written to any file, as on a disk without any."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_message_of_which_one_record_finds_no_room_is_not_acknowledged(keep: Open, tmp_path: Path) -> None:
     kept = keep(on_full="refuse-all")
     kept.write({"ev": "x"})
@@ -155,6 +166,36 @@ def test_the_key_is_nobody_elses_and_goes(keep: Open, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
     assert json.loads(before)[1] == json.loads(after)[0]
     assert json.loads(before)[0] not in after
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_writer_that_died_comes_back_on_a_full_disk(
+    keep: Open, tmp_path: Path, syslog: socket.socket, sealed: bool
+) -> None:
+    """Also where it died between a seal and its key, which is forgotten when there is room, and its seal told."""
+    kept = keep()
+    kept.write({"ev": "x"})
+    kept.settle()
+    if sealed:
+        kept.keeper._seal()
+    kept.log.close()
+    key, content = (tmp_path / KEY).read_text(), (tmp_path / NAME).read_bytes()
+    with no_file_grows():
+        kept = keep()
+        assert kept.write({"ev": "intent", "sync": True})[0] == {"error": "File too large"}
+        kept.keeper._alarmed = 0.0
+        assert kept.write({"ev": "intent", "sync": True})[0] == {"error": "File too large"}
+        kept.settle()
+        assert ((tmp_path / KEY).read_text(), (tmp_path / NAME).read_bytes()) == (key, content)
+        assert "seal seq" not in heard(syslog)
+    kept.keeper._alarmed, kept.keeper._retry_seal = -100.0, 0.0
+    assert "seq" in (kept.write({"ev": "intent", "sync": True})[0] or {})
+    kept.settle()
+    assert ("seal seq=3" in heard(syslog)) == sealed
+    assert ((tmp_path / KEY).read_text() == key) != sealed
+    kept.close()
+    found = verify(str(tmp_path))
+    assert (found.findings, found.sealed) == ([], found.last)
 
 
 @pytest.mark.parametrize("stored", [True, False])
