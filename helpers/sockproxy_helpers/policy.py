@@ -78,6 +78,7 @@ class Policy:
         expect(self.auth["accounts"] in ("pam", "none"), "auth: accounts")
         for name in ("cache", "token_hours"):
             expect(type(self.auth[name]) is int and 0 <= int(str(self.auth[name])) <= 3600, f"auth: {name}")
+        self._ask = f"ask the administrator for one, or a bound group ({', '.join([*self._groups][:4]) or 'none is'})"
         self._containers = [self._selected(entry) for entry in as_list(top["containers"], "containers")]
 
     def _bindings(self, value: object, where: str) -> dict[str, Binding]:
@@ -129,7 +130,7 @@ class Policy:
         if binding is None:
             if operation in PUBLIC:
                 return Decision(True, "", self.source, "", {})
-            return Decision(False, "", self.source, f"no binding matches {_describe(caller)}", {})
+            return Decision(False, "", self.source, f"no binding matches {_describe(caller)}: {self._ask}", {})
         role = self._roles[binding[1]]
         if caller.via not in role.ways and binding not in self._as_container(caller) and operation not in PUBLIC:
             allowed = ", ".join(role.ways) or "none"

@@ -27,7 +27,7 @@ CHECKS = (
     Check("code", "only root can change what root runs", host.code),
     Check("accounts", "the unprivileged processes' users are in no further groups", host.accounts),
     Check("uids", "no uid has come to be another account's", host.uids),
-    Check("pam", "PAM is asked by services of its own, which count wrong passwords", pam.asked),
+    Check("pam", "PAM is asked by services of its own, which lock nobody out", pam.asked),
     Check("policy", "the policy is right and has no dangers", host.policy),
     Check("landlock", "processes can be confined", kernel.landlock),
     Check("mounts", "the kernel can idmap binds", kernel.mounts),

@@ -62,6 +62,7 @@ _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2
 _HEAD = re.compile(
     _TOKEN + rb" [\x21-\x7e]++ HTTP/1\.[01]\r\n(?:" + _TOKEN + rb":[\t\x20-\x7e]*+\r\n)*+\r\n",
 )
+_FIELD = re.compile(_TOKEN + rb":[\t\x20-\x7e]*+")
 _REQUEST_LINE = re.compile(rb"[\x21-\x7e]+ [\x21-\x7e]+ HTTP/([0-9])\.([0-9])")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*+[0-9]{1,19}+[ \t]*+\r\n")
 _KIND = re.compile("{0}/{0}".format(_TOKEN.decode()))
@@ -179,7 +180,11 @@ def _fault(untrusted_head: bytes) -> RequestError:
         return RequestError("malformed request line")
     if match.groups() not in ((b"1", b"0"), (b"1", b"1")):
         return RequestError("only HTTP/1.1 is spoken here", 505)
-    return RequestError("malformed header field")
+    fields = untrusted_head.split(b"\r\n")[1:-2]
+    untrusted_field = next((field for field in fields if not _FIELD.fullmatch(field)), b"")
+    untrusted_name = untrusted_field.partition(b":")[0]
+    which = untrusted_name[:64].decode() if re.fullmatch(_TOKEN, untrusted_name) else "its name"
+    return RequestError(f"malformed header field: {which} (allowed: a name, a colon, and printable ASCII)")
 
 
 def _read(head: bytes) -> h11.Request:

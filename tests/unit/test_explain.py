@@ -93,7 +93,10 @@ def test_no_binding(explain: Explain) -> None:
     policy = "version: 1\nbindings: []"
     code, out, _ = explain("GET", "/info", policy=policy)
     assert code == 3
-    assert out.startswith("refused: no binding matches user kim (groups: kim, devs): rule p.yaml\n")
+    assert out.startswith(
+        "refused: no binding matches user kim (groups: kim, devs): ask the administrator for one, or a "
+    )
+    assert "bound group (none is): rule p.yaml\n" in out
     assert "binding    none matches" in out
     code, out, _ = explain("GET", "/_ping", policy=policy)
     assert (code, out.splitlines()[0]) == (0, "allowed: everybody may, also without a role")

@@ -242,6 +242,14 @@ def test_splits_the_target_and_no_more(target: str, path: bytes, query: bytes) -
     assert (parsed.untrusted_path, parsed.untrusted_query) == (path, query)
 
 
+@pytest.mark.parametrize(
+    ("field", "which"), [("X-Sockproxy-Why: St\xf6rung", "X-Sockproxy-Why"), ("X-\xe4: a", "its name")]
+)
+def test_names_the_header_that_is_malformed(field: str, which: str) -> None:
+    with pytest.raises(RequestError, match=f"malformed header field: {which} \\(allowed: .* printable ASCII\\)"):
+        parse(b"GET / HTTP/1.1\r\nHost: d\r\n" + field.encode() + b"\r\n\r\n")
+
+
 def test_forwards_by_name_only() -> None:
     parsed = parse(
         make(
