@@ -1,25 +1,31 @@
 """Conversations of many requests, broken at random: what the daemon is asked is what h11 alone reads in them.
 
 Requests for `evil…` stand where a careless reader would find them: in bodies, chunks, headers, behind upgrades. The
-daemon may be asked for one only where it is a request to h11, too.
+daemon may be asked for one only where it is a request to h11, too. A real dockerd is a judge as well: its log tells
+what it reads.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import h11
 import pytest
 
+from tests.support.engines import Engine
 from tests.support.fake_daemon import FakeDaemon
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, eventually
 from tests.support.raw import Connection
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
 CONVERSATIONS = int(os.environ.get("SOCKPROXY_CONVERSATIONS", "150"))
+CALLED = re.compile(r"\brequest-url=(\S+)")  # in dockerd's log
 MARK = re.compile(r"(?:good|evil)[0-9]+")
 FRAMING = (
     b"Content-Length: %d\r\n", b"content-length:%d\r\n", b"Content-Length: %d\r\nContent-Length: %d\r\n",
@@ -108,19 +114,50 @@ def read_by_h11(data: bytes) -> set[str]:
         return found
 
 
+def converse(proxy: Proxy, seed: int) -> bytes:
+    """Hold a conversation to its end; give what was said."""
+    data = Speaker(seed).conversation()
+    with Connection(proxy.listen) as connection:
+        for piece in [data] if seed % 2 else [data[: len(data) // 2], data[len(data) // 2 :]]:
+            connection.send(piece)
+        connection.half_close()
+        connection.rest()
+    return data
+
+
 def test_the_daemon_is_asked_what_h11_reads(noted: Proxy, fake_daemon: FakeDaemon) -> None:
     asked = 0
     for seed in range(CONVERSATIONS):
-        speaker = Speaker(seed)
-        data = speaker.conversation()
         fake_daemon.forget()
-        with Connection(noted.listen) as connection:
-            pieces = [data] if seed % 2 else [data[: len(data) // 2], data[len(data) // 2 :]]
-            for piece in pieces:
-                connection.send(piece)
-            connection.half_close()
-            connection.rest()
+        data = converse(noted, seed)
         served = {name for line in fake_daemon.requests for name in MARK.findall(line)}
         assert served <= read_by_h11(data), (seed, data)
         asked += len(served)
     assert asked > CONVERSATIONS / 4
+
+
+@pytest.fixture
+def telling_engine(folder: Path) -> Iterator[Engine]:
+    """An engine that tells in its log what it is asked, as it reads it."""
+    engine = Engine("28", folder / "telling-engine", options="--debug")
+    yield engine
+    engine.stop()
+
+
+def test_dockerd_reads_what_h11_reads_and_the_record_says(
+    telling_engine: Engine, start_proxy: Callable[..., Proxy]
+) -> None:
+    proxy, asked = start_proxy(telling_engine), set[str]()
+    with open(telling_engine.folder / "log") as log:
+        for seed in range(CONVERSATIONS):
+            log.seek(0, os.SEEK_END)
+            data = converse(proxy, seed)
+            served = {name for url in CALLED.findall(log.read()) for name in MARK.findall(url)}
+            assert served <= read_by_h11(data), (seed, data)
+            asked |= served
+    assert len(asked) > CONVERSATIONS / 4
+
+    def unrecorded() -> set[str]:
+        return asked - set(MARK.findall(json.dumps([record.get("req") for record in proxy.records()])))
+
+    eventually(lambda: not unrecorded(), "all that was asked is on the record")
