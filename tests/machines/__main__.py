@@ -11,6 +11,7 @@ Seen on 2026-11-26, each to its end, with Docker 20.10 (beside a full test run; 
 | 5.10.46 | before idmapped mounts | refused; with unmapped_binds read: ro,nosuid,nodev; no stage left |
 | 6.1.176 | cgroups of systemd | 40 processes, 64 MiB, half a CPU, also of classic builds |
 | 6.1.176 | cgroups of the daemon | the same |
+| 6.1.176 | steps of buildkit | Docker 28.5: below a slice of systemd's, bounded by it; no 41st process |
 | 6.1.176 | network file system | nfs4: refused; with unmapped_binds read, not written |
 | 6.1.176 | file system in user space | fuse: refused; with unmapped_binds read, not written |
 | 6.1.176 | apparmor | docker-default, a profile by name; taken over and back; exposure up to 2.9 |
@@ -19,12 +20,14 @@ Seen on 2026-11-26, each to its end, with Docker 20.10 (beside a full test run; 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.machines import cases, virtual
+from tests.support import booted
 
 DEB = Path(__file__).resolve().parents[2] / "systemd" / "deb"
 SECONDS = 3600.0  # for one machine
@@ -42,6 +45,8 @@ def main() -> int:
         folder = Path(name)
         made = subprocess.run([DEB, folder], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         Path(made).rename(folder / "sockproxy.deb")
+        for path in ("usr/sbin/dockerd", "usr/libexec/docker/cli-plugins/docker-buildx"):
+            shutil.copy(booted.later() / path, folder)
         print("| case | | what was seen |\n|---|---|---|", flush=True)
         for kernel in dict.fromkeys(wanted.values()):
             here = [case for case in wanted if wanted[case] == kernel]

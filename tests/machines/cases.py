@@ -31,6 +31,11 @@ passwd_files = /etc/sssd/people
 group_files = /etc/sssd/groups
 """
 UNMAPPED = "unmapped_binds: true"
+LATER = """[Service]
+ExecStart=
+ExecStart=/host/dockerd -H fd:// --containerd /run/containerd/containerd.sock --data-root /var/lib/docker/later \\
+    --iptables=false --ip6tables=false
+"""
 
 
 def run(*command: str, user: str = "root") -> Done:
@@ -63,9 +68,14 @@ def prepare() -> None:
     """Make people and an image, and install the package."""
     for name in ("alice", "bob"):
         must("sh", "-c", f"groupadd -f sockproxy-users; useradd -m -G sockproxy-users {name}")
+    import_busybox()
+    must("dpkg", "-i", "/host/sockproxy.deb")
+
+
+def import_busybox() -> None:
+    """Make the image."""
     layers = "cd $(mktemp -d); mkdir -p bin tmp; cp /bin/busybox bin/; ln -s busybox bin/sh; tar -c ."
     must("sh", "-c", f"{layers} | docker import -c 'ENV PATH=/bin' -c 'CMD [\"sh\"]' - busybox")
-    must("dpkg", "-i", "/host/sockproxy.deb")
 
 
 def docker(user: str, *arguments: str) -> Done:
@@ -140,6 +150,48 @@ def _totals(driver: str, place: str) -> str:
     assert done.returncode != 0
     seen = f"{own}: 40 processes, 64 MiB ({used} used when the second was killed), half a CPU"
     return f"{seen}; steps of the classic builder too"
+
+
+def steps_of_buildkit() -> str:
+    """A later Docker with BuildKit, which makes cgroups by itself below a slice of systemd's."""
+    folder = "/run/systemd/system/docker.service.d"
+    must("mkdir", "-p", folder)
+    write(f"{folder}/later.conf", LATER)
+    must("systemctl", "daemon-reload")
+    must("systemctl", "restart", "docker", "sockproxy")
+    import_busybox()
+    role(LIMITS)
+    version, *driver = must("docker", "info", "-f", "{{.ServerVersion}} {{.CgroupDriver}} {{.CgroupVersion}}").split()
+    assert driver == ["systemd", "2"]
+    own = "/sockproxy.slice/sockproxy-{}.slice".format(must("id", "-u", "alice").strip())
+    must("install", "/host/docker-buildx", "/usr/local/bin/")  # people can't open what is in /host
+    bare = ["docker-buildx", "build", "--progress=plain", "--no-cache", "/srv/build"]
+    build = ["env", "DOCKER_HOST=unix:///run/sockproxy/docker.sock", *bare]
+
+    def seen(pid: str) -> tuple[str, ...]:
+        place = must("cat", f"/proc/{pid}/cgroup").strip().removeprefix("0::")
+        assert place.startswith(f"{own}/"), place
+        return place, *(must("cat", f"/sys/fs/cgroup{own}/{name}.max").strip() for name in ("memory", "cpu", "pids"))
+
+    must("mkdir", "-p", "/srv/build")
+    write("/srv/build/Dockerfile", "FROM busybox\nRUN exec busybox sleep 1000\n")
+    found = "grep -lx busybox /proc/[0-9]*/comm | cut -d/ -f3"
+    with subprocess.Popen(["runuser", "-u", "alice", "--", *build], stderr=subprocess.PIPE, text=True) as building:
+        eventually(lambda: building.poll() is not None or must("sh", "-c", found) != "", "a step")
+        assert building.poll() is None, building.communicate()
+        pid = must("sh", "-c", found).strip()
+        first = seen(pid)
+        assert first[1:] == (str(64 * MEBI), "50000 100000", "40"), first
+        must("systemctl", "daemon-reload")  # systemd writes what it knows of
+        assert seen(pid) == first
+        must("sh", "-c", f"kill -9 {pid}")
+    write("/srv/build/Dockerfile", f"FROM busybox\nRUN {FORK % 60}\n")
+    unbounded = run(*bare)
+    assert unbounded.returncode == 0, unbounded.stderr
+    done = run(*build, user="alice")
+    assert "can't fork" in done.stderr, done.stderr
+    assert done.returncode != 0
+    return f"Docker {version}: {first[0]}, with {first[1:]}, after a reload of systemd too; no 41st process"
 
 
 def apparmor() -> str:
@@ -271,6 +323,7 @@ def accounts_of_a_directory() -> str:
 CASES: dict[Case, str] = {
     cgroups_of_systemd: NEW,
     cgroups_of_the_daemon: NEW,
+    steps_of_buildkit: NEW,
     network_file_system: NEW,
     file_system_in_user_space: NEW,
     apparmor: NEW,

@@ -320,38 +320,6 @@ def test_own_lines_are_told_by_a_unit_that_may_do_nothing_else(machine: Booted) 
     assert "Permission denied" in machine.run("sockproxy", "audit", "find", user="alice").stderr
 
 
-@pytest.mark.usefixtures("boxes")
-def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
-    machine.must("docker", "rm", "-f", "alices", "bobs")  # sleep does not end by itself
-    stays = "trap exit TERM; while true; do echo x >>/work/beats; sleep 1; done"
-    run = [
-        "run",
-        "-d",
-        "--init=false",
-        "--restart=always",
-        "-v",
-        "/home/alice/work:/work",
-        "--name",
-        "stays",
-        "busybox",
-    ]
-    made = docker(machine, "alice", *run, "sh", "-c", stays)
-    assert made.returncode == 0, made.stderr
-    machine.reboot()
-    assert states(machine) == ["active"] * 3
-    # The daemon has asked for the bind before sockproxy was there, and it is what it was: alice's, with a map.
-    beats = machine.must("stat", "-c", "%s", "/home/alice/work/beats")
-    eventually(lambda: machine.must("stat", "-c", "%s", "/home/alice/work/beats") != beats, "a beat after the boot", 60)
-    assert machine.must("stat", "-c", "%U", "/home/alice/work/beats") == "alice\n"
-    mounted = docker(machine, "alice", "exec", "stays", "cat", "/proc/self/mountinfo").stdout
-    assert [
-        line for line in mounted.splitlines() if " /work " in line and "nosuid,nodev" in line and "idmapped" in line
-    ]
-    machine.must("docker", "rm", "-f", "stays")
-    assert docker(machine, "alice", "ps").returncode == 0
-    assert "permission denied" in docker(machine, "mallory", "-H", f"unix://{DAEMON}", "ps").stderr
-
-
 @pytest.fixture
 def later(machine: Booted, installed: None) -> Iterator[None]:
     """Have a later Docker run, which leaves cgroups to systemd too."""
@@ -392,6 +360,38 @@ def test_steps_of_buildkit_are_below_the_slice(machine: Booted) -> None:
             machine.must("systemctl", "daemon-reload")  # systemd writes what it knows of
         machine.must("sh", "-c", "kill -9 $(grep -lx sleep /proc/[0-9]*/comm | cut -d/ -f3)")
     assert building.returncode == 1
+
+
+@pytest.mark.usefixtures("boxes")
+def test_all_is_there_again_after_a_reboot(machine: Booted) -> None:
+    machine.must("docker", "rm", "-f", "alices", "bobs")  # sleep does not end by itself
+    stays = "trap exit TERM; while true; do echo x >>/work/beats; sleep 1; done"
+    run = [
+        "run",
+        "-d",
+        "--init=false",
+        "--restart=always",
+        "-v",
+        "/home/alice/work:/work",
+        "--name",
+        "stays",
+        "busybox",
+    ]
+    made = docker(machine, "alice", *run, "sh", "-c", stays)
+    assert made.returncode == 0, made.stderr
+    machine.reboot()
+    assert states(machine) == ["active"] * 3
+    # The daemon has asked for the bind before sockproxy was there, and it is what it was: alice's, with a map.
+    beats = machine.must("stat", "-c", "%s", "/home/alice/work/beats")
+    eventually(lambda: machine.must("stat", "-c", "%s", "/home/alice/work/beats") != beats, "a beat after the boot", 60)
+    assert machine.must("stat", "-c", "%U", "/home/alice/work/beats") == "alice\n"
+    mounted = docker(machine, "alice", "exec", "stays", "cat", "/proc/self/mountinfo").stdout
+    assert [
+        line for line in mounted.splitlines() if " /work " in line and "nosuid,nodev" in line and "idmapped" in line
+    ]
+    machine.must("docker", "rm", "-f", "stays")
+    assert docker(machine, "alice", "ps").returncode == 0
+    assert "permission denied" in docker(machine, "mallory", "-H", f"unix://{DAEMON}", "ps").stderr
 
 
 @pytest.mark.usefixtures("installed")
