@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ before = set(sys.modules)
 sys.path.insert(0, sys.argv[1])
 importlib.import_module(f"sockproxy_helpers.{sys.argv[2]}")
 import json
+import re
 print(json.dumps({name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}))
 """
 
@@ -121,3 +123,24 @@ def test_only_a_main_makes_stacks_small() -> None:
 
 def count(modules: dict[str, str | None], names: set[str]) -> int:
     return sum(lines(path) for path in {modules[name] for name in names} if path and path.endswith(".py"))
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors that the headings of a Markdown file have, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+DOCUMENTS = [
+    path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_links_to_is_there(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if not link.startswith("https://"):
+            target, _, anchor = link.partition("#")
+            there = (document.parent / target).resolve() if target else document
+            assert there.exists(), link
+            assert not anchor or anchor in _anchors(there), link
