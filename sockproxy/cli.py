@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     explain = commands.add_parser("explain", help="tell what would happen to a request, and why")
-    explain.add_argument("--user", metavar="NAME", required=True, help="who asks: an account of this host")
+    explain.add_argument("--user", metavar="NAME", help="who asks: an account of this host (that of who runs this)")
     _add_config(explain)
     explain.add_argument("--format", choices=("text", "json"), default="text", help="(%(default)s)")
     explain.add_argument("--body", metavar="FILE", help="the file with the request's body; - for standard input")

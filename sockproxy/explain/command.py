@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pwd
 import sys
 
@@ -25,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
     """Explain a request.
 
     Args:
-        options: user, config, format ("text" or "json"), method, target, body.
+        options: user (None: who runs this), config, format ("text" or "json"), method, target, body.
 
     Raises:
         ConfigError: something that is named is not there, or can't be part of a request.
@@ -41,12 +42,13 @@ def main(options: argparse.Namespace) -> int:
     return REFUSED if found.refusal else 0
 
 
-def _caller(user: str) -> Caller:
+def _caller(user: str | None) -> Caller:
     """Form the caller that the front and the helpers would see: they know the uid, and the account by that."""
     try:
-        entry = pwd.getpwnam(user)
+        entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())
     except (KeyError, ValueError):
-        raise ConfigError("--user", 0, 0, f"no account on this host has the name {printable(user)}") from None
+        wanted = f"the name {printable(user)}" if user else f"the uid {os.getuid()}"
+        raise ConfigError("--user", 0, 0, f"no account on this host has {wanted}") from None
     name, groups, home = caller.account(entry.pw_uid)
     return Caller(entry.pw_uid, entry.pw_gid, 0, name, list(groups), home)
 

@@ -87,6 +87,7 @@ class Finding:
     """Hold what was found, as far as the judgement went.
 
     Attributes:
+        asked: method and target, as given.
         refusal: what ended it; None for a request that is allowed.
         rows: in the order of judgement.
         unmodelled: the rule that lets query and body pass unchecked, where one does.
@@ -97,6 +98,7 @@ class Finding:
 
     policy: Policy
     who: Caller
+    asked: str
     match: route.Match | None = None
     decision: Decision | None = None
     refusal: CallError | Refused | Malformed | None = None
@@ -121,7 +123,7 @@ def judge(policy: Policy, who: Caller, method: str, target: str, content: bytes)
         method, target: visible ASCII.
         content: the body; b"" for none. Of one that is too large its beginning will do, if that is too large as well.
     """
-    found = Finding(policy, who)
+    found = Finding(policy, who, f"{method} {target}")
     try:
         _judge(found, method, target, content)
     except (CallError, Refused, Malformed) as error:

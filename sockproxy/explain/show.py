@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import groupby
 
 from sockproxy.errors import Denied
 from sockproxy.explain.judge import Finding, Row
 from sockproxy.http.answer import printable
 from sockproxy.policy.compile import Compiled
+from sockproxy_helpers import operations
 from sockproxy_helpers.errors import Refused
 
 LONGEST = 60  # letters of a value in the table; the request below it has all of it
@@ -80,12 +83,22 @@ def _operation(found: Finding) -> Iterator[str]:
         yield _labelled("", f"scope {row.scope}, request {row.request}, response {row.response}")
     elif found.refusal and found.refusal.status == NOT_FOUND:
         yield _labelled("operation", "none of the Engine API up to 1.55, which `docker` asks as METHOD /vVERSION/PATH")
+        near = _near(found.asked)
+        if near:
+            yield _labelled("", f"near it: {', '.join(near)}")
     if found.refusal:
         yield _labelled("answer", f"status {found.refusal.status}")
     elif found.cut:
         yield _labelled("answer", "the daemon's, cut to what the user may know")
     elif found.request is None:
         yield _labelled("answer", "sockproxy's own; the daemon is not asked")
+
+
+def _near(asked: str) -> list[str]:
+    """Find the operations that may have been meant."""
+    method, _, target = asked.partition(" ")
+    path = re.sub(r"^/v[0-9.]+(?=/)", "", target.partition("?")[0])
+    return get_close_matches(f"{method.upper()} {path}", [f"{row.method} {row.path}" for row in operations.load()])
 
 
 def _table(found: Finding) -> Iterator[str]:

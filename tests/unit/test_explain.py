@@ -102,6 +102,16 @@ def test_no_binding(explain: Explain) -> None:
     assert (code, out.splitlines()[0]) == (0, "allowed: everybody may, also without a role")
 
 
+def test_what_may_have_been_meant(explain: Explain) -> None:
+    for asked, near in [
+        (("GET", "/v1.45/containers/jso?all=1"), "near it: GET /containers/json"),
+        (("get", "/info"), "near it: GET /info"),
+        (("POST", "/container/web/start"), "near it: POST /containers/{id}/start"),
+    ]:
+        assert near in explain(*asked)[1]
+    assert "near it" not in explain("FROB", "/x")[1]
+
+
 def test_binding_that_wins(explain: Explain) -> None:
     policy = "version: 1\nbindings:\n  - {group: kim, role: viewer}\n  - {user: kim, role: admin}\n"
     assert explain.json("GET", "/info", policy=policy)["binding"] == {
@@ -270,12 +280,23 @@ def test_what_is_no_request_line(explain: Explain, method: str, target: str) -> 
     assert "not visible ASCII" in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["GET", "/"], ["--user", "kim", "GET"], ["--user", "kim", "--format", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["GET"], ["--user", "kim", "GET"], ["--user", "kim", "--format", "x"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["explain", *arguments])
     assert end.value.code == 2
     assert "usage: sockproxy explain" in capsys.readouterr().err
+
+
+def test_who_runs_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.yaml").write_text(PLAIN)
+    asked = ["explain", "--config", str(tmp_path / "p.yaml"), "GET", "/_ping"]
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert cli.main(asked) == 0
+    assert "user       root (uid 0;" in capsys.readouterr().out
+    monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
+    assert cli.main(asked) == 2
+    assert "no account on this host has the uid 3999999999" in capsys.readouterr().err
 
 
 def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
