@@ -238,6 +238,7 @@ while True:
 """
 
 
+@pytest.mark.parametrize("engine", ["28"], indirect=True)  # it is the kernel that opens
 def test_no_swap_of_the_source_wins(proxy: Proxy, users: Users, home: Path) -> None:
     """A folder and a link to what is root's change places all the time: on the bare engine the link wins sometimes."""
     alice, secret, counter = users.alice, proxy.folder / "secret", users.alice.home / "swaps"

@@ -83,10 +83,10 @@ def test_arguments_of_a_build(named: People) -> None:
 
 def test_ones_own_images(named: People) -> None:
     named.alice.build(SECRET, "t=mine:1")
-    for reference in ["mine:1", *spellings(idents(named, "mine:1")[0])[2:]]:
-        for thief in (THIEVES[0], THIEVES[3], THIEVES[7], THIEVES[8], THIEVES[10]):
-            answer = named.alice.build(thief.replace("REF", reference), "nocache=1")
-            assert b"alices-secret" in answer.body, (reference, answer.body)
+    references = ["mine:1", *spellings(idents(named, "mine:1")[0])[2:]]
+    for reference, thief in zip(references, (THIEVES[i] for i in (0, 3, 7, 8, 10)), strict=True):
+        answer = named.alice.build(thief.replace("REF", reference), "nocache=1")
+        assert b"alices-secret" in answer.body, (reference, answer.body)
 
 
 def test_a_name_that_changes_hands_meanwhile(named: People) -> None:

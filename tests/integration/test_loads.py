@@ -241,6 +241,7 @@ def test_docker_save_and_load(named: People, proxy: Proxy, users: Users) -> None
         assert named.alice.get("GET", "/images/mine:1/json")["Id"] == identity[0]
 
 
+@pytest.mark.parametrize("engine", ["28"], indirect=True)  # the memory is the helper's
 def test_a_large_archive(named: People, proxy: Proxy, users: Users, engine: Engine) -> None:
     """Nothing is kept of it: the helper's memory stays what it was."""
     home = users.alice.home
