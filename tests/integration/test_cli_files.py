@@ -99,7 +99,7 @@ def test_images_as_files(proxy: Proxy, users: Users, engine: Engine) -> None:
     The engine itself compares a loaded layer with the checksum that is in the image's id.
     """
     home = users.alice.home
-    size = 1024 if engine.version == THOROUGH else 50
+    size = 300 if engine.version == THOROUGH else 50
     content = write_random(home / "content", size * MEBIBYTE, users.alice)
     subprocess.run(["tar", "-C", home, "-cf", home / "import.tar", "content"], check=True)
     imported = assert_done(proxy.docker(users.alice, "import", "-c", 'CMD ["x"]', "import.tar", "mine:1", timeout=180))
