@@ -19,7 +19,7 @@ from tests.support.users import Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
-THOROUGH = "28"  # the engine that gets 1 GB; the others 50 MB
+THOROUGH = "28"  # the engine that gets 300 MB; the others 50 MB
 
 
 @pytest.fixture
