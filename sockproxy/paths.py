@@ -8,6 +8,7 @@ import sys
 
 POLICY_FILE = "/etc/sockproxy/sockproxy.yaml"
 MANIFEST = "/var/lib/sockproxy/installed.json"  # what `sockproxy install` has done
+RUNNING = "Start it (systemctl start sockproxy), or give the --runtime-dir that `sockproxy up` has"
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 
+from sockproxy.paths import RUNNING
 from sockproxy_helpers import wire
 
 FOUND, USAGE_ERROR = 1, 2
@@ -29,7 +30,8 @@ def main(options: argparse.Namespace) -> int:
             wire.send(channel, wire.pack({"ask": "accept", "account": options.user}), [])
             reply, _ = wire.unpack(wire.receive(channel)[0])
     except (OSError, wire.WireError) as error:
-        print(f"sockproxy: the auth process does not answer: {error}. Is sockproxy running?", file=sys.stderr)
+        why = error.strerror if isinstance(error, OSError) else error
+        print(f"sockproxy: the auth process does not answer: {why}. {RUNNING}", file=sys.stderr)
         return FOUND
     if reply.get("code") != 0:
         print(f"sockproxy: {reply.get('why')}", file=sys.stderr)

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from sockproxy.http.answer import printable
+from sockproxy.paths import RUNNING
 from sockproxy.supervise.table import STATUS, status_socket
 
 FOUND, USAGE_ERROR = 1, 2
@@ -33,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
         return USAGE_ERROR
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        print(f"sockproxy: nobody answers at {path}: {why}. Start it: systemctl start sockproxy", file=sys.stderr)
+        print(f"sockproxy: nobody answers at {path}: {why}. {RUNNING}", file=sys.stderr)
         return FOUND
     if options.format == "json":
         print(json.dumps({**told, **health}, indent=2))

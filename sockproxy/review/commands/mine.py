@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 
+from sockproxy.paths import RUNNING
 from sockproxy.review import choose, show
 from sockproxy.review.search import Content, calls, load
 from sockproxy.review.text import plain
@@ -42,7 +43,7 @@ def _ask(path: str, since: str, until: str) -> bytes:
         try:
             sock.connect(path)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+            raise OSError(error.errno, f"{error.strerror}. {RUNNING}", path) from None
         told = []
         with contextlib.suppress(BrokenPipeError):  # it has answered, and does not want to know the question
             sock.send(json.dumps({"since": since, "until": until}).encode())
