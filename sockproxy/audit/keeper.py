@@ -17,7 +17,7 @@ import time
 from sockproxy.audit import segments
 from sockproxy.audit.chain import Entry, encode
 from sockproxy.audit.commit import Committer
-from sockproxy.audit.log import Log, gap
+from sockproxy.audit.log import Log, LogError, gap
 from sockproxy.audit.seal import Sealer
 
 SYNC_WITHIN = 1.0  # seconds
@@ -59,9 +59,10 @@ class Keeper:
         self._sealing = sealer.open if sealer else None  # a seal that is not known to be on the disk
         self._tried = self._forgotten = False  # the running job is to bring the open seal to its end, and has
         self._retry_seal = 0.0
+        self._unclosed, self._retry_closing = "", 0.0  # why the file could not be closed
         self._lost: dict[str, int] = {}  # events that were not written, by kind
-        if sealer and sealer.fresh:
-            self._append([sealer.announcement()])
+        self._fresh = sealer is not None and sealer.fresh  # its key is not stored, or not announced: there are no seals
+        self._check_room()
 
     def write(self, records: list[tuple[Slot, dict[str, object], int, int]]) -> None:
         """Write records; fill the slots of those that are settled at once.
@@ -116,29 +117,42 @@ class Keeper:
 
     def _check_room(self) -> None:
         if not self._alarmed or time.monotonic() - self._alarmed > RETRY:
-            self._alarm(self._log.reserve())
+            self._alarm(self._announce() or self._log.reserve())
+
+    def _announce(self) -> str:
+        """Have a fresh key stored, and written down: only then may it seal; tell why it may not."""
+        if self._sealer and self._fresh:
+            if why := self._sealer.begin():
+                return why
+            self._fresh = not self._append([self._sealer.announcement()])
+            return self._log.error
+        return ""
 
     def _alarm(self, why: str) -> None:
         """Note whether there is room, and say so when that changes."""
         was, self._alarmed = self._alarmed, time.monotonic() if why else 0.0
         if bool(was) != bool(why):
-            text = f"no room for the record: {why} (on_full: {self.on_full})" if why else "there is room again"
-            with contextlib.suppress(OSError):  # perhaps that is on the same disk
-                print(text, file=sys.stderr)
-            if self._sealer:
-                self._sealer.tell(text)
+            self._tell(f"no room for the record: {why} (on_full: {self.on_full})" if why else "there is room again")
+
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # perhaps that is on the same disk
+            print(text, file=sys.stderr)
+        if self._sealer:
+            self._sealer.tell(text)
 
     def _seal_if_due(self) -> None:
-        if self._sealer and not self._sealing:
+        if self._sealer and not self._sealing and time.monotonic() >= self._retry_seal:
             late = self._unsealed and time.monotonic() - self._unsealed >= SEAL_WITHIN
             if late or self._log.seq - self._sealed_seq >= SEAL_EVERY:
                 self._seal()
 
     def _seal(self) -> None:
         assert self._sealer
-        if self._append([self._sealer.seal()]):
+        if not self._fresh and self._append([self._sealer.seal()]):
             self._sealing = (self._log.seq, self._log.head)
-            self._sealed_seq, self._unsealed = self._log.seq, 0.0
+            self._sealed_seq, self._unsealed, self._retry_seal = self._log.seq, 0.0, 0.0
+        else:
+            self._retry_seal = time.monotonic() + RETRY
 
     def _commit(self) -> None:
         """Begin to sync what waits for it, unless that is under way."""
@@ -159,13 +173,8 @@ class Keeper:
 
     def committed(self) -> None:
         """Settle what is on the disk now, or is not; begin with what has come meanwhile."""
-        error = self._committer.finish()
-        for slot, answer in self._committing:
-            slot.answer = encode({"error": error}) if error else answer
-        if error:  # the kernel may have dropped what it could not write (fsync(2)): nobody can tell which
-            self._alarm(error)
-            self._append([gap(f"the disk failed: {error}", os.getuid(), os.getpid(), refused=len(self._committing))])
-        self._committing = []
+        error, settled, self._committing = self._committer.finish(), self._committing, []
+        self._settle(settled, error)
         if self._forgotten:
             self._sealing = None
         self._retry_seal = time.monotonic() + RETRY if self._tried and not self._forgotten else 0.0
@@ -173,23 +182,44 @@ class Keeper:
             self._rotate_if_due()
             self._commit()
 
+    def _settle(self, waiting: list[tuple[Slot, bytes]], error: str) -> None:
+        for slot, answer in waiting:
+            slot.answer = encode({"error": error}) if error else answer
+        if error:  # the kernel may have dropped what it could not write (fsync(2)): nobody can tell which
+            self._alarm(error)
+            self._append([gap(f"the disk failed: {error}", os.getuid(), os.getpid(), refused=len(waiting))])
+
     def _rotate_if_due(self) -> None:
-        """Close a file that is large or old, with a seal at its end. This alone waits for the disk: it is rare."""
-        if self._sealing or not self._log.due():
+        """Close a file that is large or old, with a seal at its end. This alone waits for the disk: it is rare.
+
+        Where no other can be begun it goes on: that alone is no reason to refuse anything.
+        """
+        if self._sealing or time.monotonic() < self._retry_closing or not self._log.due():
             return
+        self._retry_closing = time.monotonic() + RETRY
         if self._sealer and self._sealed_seq != self._log.seq:
             self._seal()
+        error, name, settled, self._open = "", "", self._open, []
+        try:
+            os.fdatasync(self._log.fd)
+        except OSError as failure:
+            error = failure.strerror or "the disk failed"
+        self._settle(settled, error)
+        if error:
+            return
         try:
             name = self._log.rotate()
-            if self._sealer and self._sealing and self._sealer.forget(*self._sealing):
-                self._sealing = None
-        except OSError as error:
-            self._alarm(error.strerror or "no new file")
+        except (OSError, LogError) as failure:
+            error = getattr(failure, "strerror", None) or str(failure)
+        if error != self._unclosed:
+            self._tell(f"no new file for the record: {error}; this one goes on" if error else "a new file was begun")
+        self._unclosed = error
+        if error:
             return
-        for slot, answer in self._open:
-            slot.answer = answer
-        self._open = []
-        self._unsynced = self._unsealed = time.monotonic()
+        self._retry_closing = 0.0
+        if self._sealer and self._sealing and self._sealer.forget(*self._sealing):
+            self._sealing = None
+        self._unsynced, self._unsealed = 0.0, time.monotonic()
         try:
             threading.Thread(
                 target=pack_all, args=(os.path.dirname(self._log.path),), name="compress", daemon=True
@@ -209,8 +239,10 @@ class Keeper:
             self._rotate_if_due()
         now = time.monotonic()
         ends = [self._unsynced + SYNC_WITHIN if self._unsynced else 0.0]
-        ends += [self._unsealed + SEAL_WITHIN if self._unsealed and self._sealer else 0.0]
+        unsealed = self._unsealed and self._sealer and not self._sealing
+        ends += [max(self._unsealed + SEAL_WITHIN, self._retry_seal) if unsealed else 0.0]
         ends += [self._alarmed + RETRY if self._alarmed else 0.0, self._retry_seal if self._sealing else 0.0]
+        ends += [self._retry_closing if self._retry_closing > now else 0.0]
         return max(0.01, min([end - now for end in ends if end], default=SEAL_WITHIN))
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ or a power failure left of a line stays where it is, ended by a newline and foll
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -65,22 +67,26 @@ class Log:
         self._folder, self._segment = folder, segment
         self.path = os.path.join(folder, NAME)
         self.error = ""
-        self.fd = self._open(0)
+        self.fd = self._open(self.path)
         self._torn = b""
         self._unended = self._repair = False
         self._reserved = self._size = os.fstat(self.fd).st_size
         self.seq, self.head = self._end() if self._size else self._end_of_closed()
         self._first, self._opened = self._begin()
 
-    def _open(self, more: int) -> int:
+    def _open(self, path: str, more: int = 0) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | more
-        fd = os.open(self.path, flags, 0o640)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise LogError(f"{self.path} is no regular file")
+        fd = os.open(path, flags, 0o640)
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise LogError(f"{path} is no regular file")
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LogError(f"another audit writer has {self.path}") from None
+            os.close(fd)
+            raise LogError(f"another audit writer has {path}") from None
+        except LogError:
+            os.close(fd)
+            raise
         return fd
 
     def _end(self) -> tuple[int, bytes]:
@@ -130,7 +136,7 @@ class Log:
             why = "a line before this one was not written to its end"
             entries = [gap(why, os.getuid(), os.getpid(), torn=found), *entries]
         lines, head = [], self.head
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+        now = _now()
         for seq, entry in enumerate(entries, self.seq + 1):
             line, head = chain.form(entry, seq, now, head)
             lines.append((line, head))
@@ -195,24 +201,53 @@ class Log:
     def rotate(self) -> str:
         """Close the file and begin the next; give the closed one's name.
 
+        The next one has its first line before it gets its name, and is the one that is written only then: whatever
+        fails, there is a file to go on with.
+
         Raises:
-            OSError: it could not be; what there was goes on.
+            OSError: it could not be, and what there was goes on; or that is not known to be on the disk.
         """
-        os.ftruncate(self.fd, self._size)  # gives back what was reserved and not used
-        os.fsync(self.fd)
-        name = segments.closed_name(self._first)
-        os.rename(self.path, os.path.join(self._folder, name))
-        fd = self._open(os.O_EXCL)
-        os.close(self.fd)
-        self.fd, self._size, self._reserved = fd, 0, 0
-        self._first, self._opened = self.seq + 1, time.time()
+        name, draft = segments.closed_name(self._first), f"{self.path}.new"
         begin = {"v": VERSION, "ev": "segment", "previous": name, "last": self.seq, "head": self.head.decode()}
-        self.append([Entry(encode(begin), os.getuid(), os.getpid())])
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
+        entry = Entry(encode(begin), os.getuid(), os.getpid())
+        line, head = chain.form(entry, self.seq + 1, _now(), self.head)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = self._open(draft, os.O_TRUNC)
+            try:
+                if os.write(fd, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(fd)
+                os.ftruncate(self.fd, self._size)  # gives back what was reserved and not used
+                self._reserved = self._size
+                os.fsync(self.fd)
+                self._change_names(os.path.join(self._folder, name), draft)
+            except OSError:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.unlink(draft)
+                raise
+            os.close(self.fd)
+            self.fd, self._size, self._reserved = fd, len(line), len(line)
+            self._first, self._opened = self.seq + 1, time.time()
+            self.seq, self.head = self.seq + 1, head
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return name
+
+    def _change_names(self, closed: str, draft: str) -> None:
+        os.rename(self.path, closed)
+        try:
+            os.rename(draft, self.path)
+        except OSError:
+            os.rename(closed, self.path)
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self.fd)
+
+
+def _now() -> bytes:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()

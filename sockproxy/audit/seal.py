@@ -31,7 +31,7 @@ class Sealer:
     of them is what the log's last seal names. The key of a seal that is on the disk is in neither.
 
     Attributes:
-        fresh: there was no key: what is sealed from here on rests on a new one.
+        fresh: there was no key: what is sealed from here on rests on a new one, once that is in the file (`begin`).
         open: number and hash of a seal of the log's whose key is not forgotten, as the writer died before that: it is
             to be, with `forget`, before there is another seal.
     """
@@ -40,14 +40,13 @@ class Sealer:
         """Load the keys. Nothing is written where there are some: a writer that died comes back on a full disk.
 
         Raises:
-            OSError: the key file can't be read; or there is none, and it can't be written.
+            OSError: the key file can't be read.
         """
         self._path, self._syslog = os.path.join(folder, KEY), syslog
         keys = self._load()
         self.fresh = len(keys) != 2
         if self.fresh:
             keys = [Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()]
-            self._store(*keys)
         self._key, self._next = keys
         self.open = None if self.fresh else _find(folder, b'"next":"%s"' % _public(self._next))
 
@@ -67,6 +66,14 @@ class Sealer:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self._path)
+
+    def begin(self) -> str:
+        """Store fresh keys, before there is a seal; tell why they are not, "" if they are."""
+        try:
+            self._store(self._key, self._next)
+        except OSError as error:
+            return f"{KEY}: {error.strerror}"
+        return ""
 
     def announcement(self) -> Entry:
         """Form the record of a key that no seal has named, and tell the system's log of it."""

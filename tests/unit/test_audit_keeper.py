@@ -358,6 +358,176 @@ def test_files_are_closed_by_age(keep: Open, tmp_path: Path) -> None:
     assert [record["ev"] for record in records(tmp_path)] == ["segment"]
 
 
+ROTATION = ("open", "write", "fdatasync", "fsync", "ftruncate", "rename")  # what it takes
+
+
+class _Dies(BaseException):
+    """Stand for the end of the process."""
+
+
+@contextlib.contextmanager
+def failing_from(step: int, error: BaseException, times: int = 1) -> Iterator[list[str]]:
+    """Let so many of these calls fail, from one on; give those that were made."""
+    made: list[str] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*given: object, **more: object) -> object:
+            made.append(name)
+            if step <= len(made) - 1 < step + times:
+                raise error
+            return real(*given, **more)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ROTATION:
+            patch.setattr(os, name, counted(name))
+        yield made
+
+
+def about_to_close(keep: Open) -> tuple[Kept, Slot]:
+    """Have a keeper whose file is due, and a record in it that waits for the disk."""
+    kept = keep()
+    kept.write({"ev": "x"}, {"ev": "x", "sync": True})
+    kept.settle()
+    kept.log._opened -= 90_000
+    slot = Slot(True)
+    kept.keeper._committer.busy = True  # what comes while something is synced
+    kept.keeper.write([(slot, {"ev": "intent"}, 0, 1)])
+    kept.keeper._committer.busy = False
+    return kept, slot
+
+
+def goes_on(kept: Kept, folder: Path) -> None:
+    """See that it writes, and closes its file when that can be done; that nothing is lost or there twice."""
+    kept.keeper._alarmed = -100.0 if kept.keeper._alarmed else 0.0
+    assert "seq" in (kept.write({"ev": "y", "sync": True})[0] or {})
+    kept.settle()
+    kept.keeper._retry_closing, kept.log._opened = 0.0, kept.log._opened - 90_000
+    kept.keeper.tick()
+    kept.settle()
+    assert segments.closed(str(folder))
+    kept.close()
+    found = verify(str(folder))
+    assert (found.findings, found.sealed) == ([], found.last)
+    events = [str(json.loads(line)["ev"]) for _, file in segments.snapshot(str(folder)) for line in file]
+    assert (events.count("x"), events.count("intent"), events.count("y")) == (2, 1, 1)
+    assert len(events) == found.last
+    assert {*os.listdir(folder)} - {"syslog"} == {NAME, KEY, *segments.closed(str(folder))}
+
+
+STEPS = 12  # the seal is written, and synced; the folder is opened, the new file is, and its line written and synced …
+
+
+def test_the_steps_of_closing_a_file(keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "pack_all", lambda _: None)
+    kept, _ = about_to_close(keep)
+    with failing_from(99, OSError()) as made:
+        kept.keeper._rotate_if_due()
+    expected = "write fdatasync open open write fsync ftruncate fsync rename rename fsync open"
+    assert made[:STEPS] == expected.split()
+    goes_on(kept, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [*zip(range(STEPS), (errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EIO) * 3, strict=True)]
+)
+def test_a_file_that_can_not_be_closed_goes_on(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: int
+) -> None:
+    """Whatever fails. Only a record that may not be on the disk is refused."""
+    monkeypatch.setattr(module, "pack_all", lambda _: None)
+    kept, slot = about_to_close(keep)
+    with failing_from(step, OSError(number, os.strerror(number))) as made:
+        kept.keeper._rotate_if_due()
+    assert len(made) > step
+    assert slot.answer is not None
+    assert (b"error" in slot.answer) == (made[step] == "fdatasync")
+    assert bool(kept.keeper._alarmed) == (step < 2)
+    goes_on(kept, tmp_path)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_writer_that_dies_while_it_closes_a_file(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(module, "pack_all", lambda _: None)
+    kept, _ = about_to_close(keep)
+    fds = set(os.listdir("/proc/self/fd"))
+    with failing_from(step, _Dies(), 99), pytest.raises(_Dies):
+        kept.keeper._rotate_if_due()
+    for fd in {str(kept.log.fd), *os.listdir("/proc/self/fd")} - (fds - {str(kept.log.fd)}):
+        with contextlib.suppress(OSError):
+            os.close(int(fd))
+    goes_on(keep(), tmp_path)
+
+
+def test_a_file_that_can_not_be_closed_is_told_once(
+    keep: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syslog: socket.socket
+) -> None:
+    """And tried again from time to time, not at each turn."""
+    kept, _ = about_to_close(keep)
+    tried: list[Log] = []
+
+    def fail(log: Log) -> str:
+        tried.append(log)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    heard(syslog)
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "rotate", fail)
+        for count in range(1, 4):
+            for _ in range(20):
+                kept.keeper.tick()
+                kept.settle()
+            assert len(tried) == count
+            kept.keeper._retry_closing = 0.0
+    assert heard(syslog).count("no new file for the record: Too many open files; this one goes on") == 1
+    goes_on(kept, tmp_path)
+    assert "a new file was begun" in heard(syslog)
+
+
+@pytest.mark.parametrize(
+    ("on_full", "change", "read"), [("refuse", False, True), ("refuse-all", False, False), ("continue", True, True)]
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_writer_without_its_key_comes_up_on_a_full_disk(
+    keep: Open, tmp_path: Path, syslog: socket.socket, on_full: str, change: bool, read: bool, known: bool
+) -> None:
+    """It refuses what the policy says, makes no seal that it could not go on from, and begins when there is room."""
+    if known:
+        keep().close()
+        (tmp_path / KEY).unlink()
+    with no_file_grows():
+        kept = keep(on_full=on_full)
+        answers = kept.write({"ev": "intent", "sync": True}, {"ev": "intent"})
+        assert [answer is not None and "seq" in answer for answer in answers] == [change, read]
+        kept.keeper._unsealed = -1000.0
+        assert kept.keeper.tick() > 1
+    said = heard(syslog)
+    assert f"no room for the record: {KEY}: File too large" in said
+    kept.keeper._alarmed = -100.0
+    assert "seq" in (kept.write({"ev": "intent", "sync": True})[0] or {})
+    said += heard(syslog)
+    assert "there is room again" in said
+    kept.close()
+    found = verify(str(tmp_path), read_anchors(said))
+    assert (found.findings, found.sealed, found.lost) == ([], found.last, 2)
+
+
+def test_a_key_that_was_not_announced_seals_nothing(keep: Open, tmp_path: Path) -> None:
+    with no_file_grows():
+        kept = keep()
+        kept.keeper._seal()
+    with no_more_room(tmp_path, 200):  # its key fits, and its announcement does not
+        kept.keeper._alarmed = -100.0
+        kept.keeper.tick()
+    kept.close()
+    assert "seal" not in [record["ev"] for record in records(tmp_path)]
+
+
 def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At some moment: what was synced is there, of the rest any beginning, and the writer goes on from that."""
     for seed in range(40):
