@@ -6,13 +6,16 @@ import re
 
 from .context import Context
 from .errors import Malformed
-from .strict import show
+from .strict import CHEAP, is_cheap, show
 from .walk import is_zero
 
 BOUNDED = ("json-file", "local")  # drivers that keep files, and take the same options
 SIZE, FILES, BUFFER = "max-size", "max-file", "max-buffer-size"
 BUFFERED = 8 << 20  # bytes of a container's output that wait in the daemon, which nobody's limits count (its own: 1m)
 _FREE = (SIZE, FILES, BUFFER, "compress", "env", "env-regex", "labels", "labels-regex", "mode", "tag")
+# What the daemon documents of its templates. Others can pad a text to the size of the machine's memory, or never end.
+_FIELD = r"\{\{ ?\.(?:ID|FullID|Name|ImageID|ImageFullID|ImageName|DaemonName) ?\}\}"
+_TAG = re.compile(rf"(?:[^{{]|{_FIELD})*")
 _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = ("", "k", "m", "g", "t")
 
@@ -29,6 +32,8 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
     if not is_zero(options.get(BUFFER)) and not ctx.flag("driver_options") and _bytes(options[BUFFER], ctx) > BUFFERED:
         allowed = f"(allowed: up to {BUFFERED >> 20}m)"
         raise ctx.refusal(f"may not have a log's buffer of {options[BUFFER]} {allowed}", "driver_options")
+    if not ctx.flag("driver_options"):
+        _texts(options, ctx)
     limit = ctx.number("limits", "logs")
     if limit is None or driver not in ("", *BOUNDED):
         return value
@@ -44,6 +49,16 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
         asked = f"{FILES} {options[FILES]} of {SIZE} {options[SIZE]}"
         raise ctx.refusal(f"may not keep logs of {asked} (allowed: together up to {limit} bytes)", "limits")
     return options
+
+
+def _texts(options: dict[str, str], ctx: Context) -> None:
+    """Refuse what the daemon would take much memory or time to read."""
+    if not _TAG.fullmatch(options.get("tag", "")):
+        fields = "ID, FullID, Name, ImageID, ImageFullID, ImageName, DaemonName"
+        raise ctx.refusal(f"may not set this tag (allowed: text with {{{{.FIELD}}}}: {fields})", "driver_options")
+    for key in ("env-regex", "labels-regex"):
+        if not is_cheap([options.get(key, "")]):
+            raise ctx.refusal(f"may not set this {key} (allowed: {CHEAP})", "driver_options")
 
 
 def _bytes(text: str, ctx: Context) -> int:

@@ -7,10 +7,13 @@ import re
 
 from .errors import Malformed
 from .fields import Field
-from .strict import INT64, parse, show
+from .strict import CHEAP, INT64, is_cheap, parse, show
 from .walk import Walk, refuse_unknown
 
 _FALSE = ("", "0", "no", "false", "none")  # as the daemon reads it; everything else is true
+_COMPILED = ("name", "id")  # filters that the daemon takes for regular expressions: for some objects, in some versions
+IDS = 256
+_ID = re.compile(r"[0-9a-f]{12,64}")
 _INT = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -75,6 +78,8 @@ def _filters(value: object, path: str) -> dict[str, list[str]]:
             items = list(items)
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise Malformed(f"{path}: {show(key)} is neither a list of strings nor a map to booleans")
+        if not (is_cheap(items) or key not in _COMPILED or (len(items) <= IDS and all(map(_ID.fullmatch, items)))):
+            raise Malformed(f"{path}: {show(key)} would keep the daemon too long (allowed: {CHEAP}; {IDS} whole IDs)")
         built[key] = items
     return built
 

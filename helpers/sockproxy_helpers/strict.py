@@ -8,12 +8,16 @@ labels they are two keys, in a struct they are one.
 from __future__ import annotations
 
 import json
+import re
 
 from .errors import Malformed
 
 LARGEST = 3 << 19  # bytes: a swarm config of the largest, 1000 KB in base64; a create with 1000 mounts has 0.2 MB
 MOST = 50_000  # values, about: each costs microseconds, in which nobody else is served
 DEEPEST = 32
+EXPRESSIONS = 1024  # letters of regular expressions
+CHEAP = f"regular expressions of up to {EXPRESSIONS} letters, without {{N}}"
+_COUNT = re.compile(r"\{[0-9]")
 INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -110,6 +114,14 @@ def unfolded(value: object) -> None:
             raise Malformed("keys that differ only in case or are not ASCII, in a JSON object without a model")
         for item in value.values():
             unfolded(item)
+
+
+def is_cheap(expressions: list[str]) -> bool:
+    """Tell whether regular expressions cost the daemon little, which compiles each anew for each object of everybody's.
+
+    Of each letter it makes some 100 bytes; a count multiplies that.
+    """
+    return sum(map(len, expressions)) <= EXPRESSIONS and not any(_COUNT.search(text) for text in expressions)
 
 
 def show(text: str) -> str:

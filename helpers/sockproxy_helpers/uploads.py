@@ -7,6 +7,7 @@ from .builds import Build
 from .call import Approved, Call
 from .claims import Claim, Taken, Wish
 from .context import Context
+from .errors import Malformed
 from .naming import Naming
 from .scanned import Judge, Last
 from .tags import Tags
@@ -14,6 +15,7 @@ from .tar import Scan
 
 SAVING = ("ImageGet", "ImageGetAll")  # names are looked up before the answer begins
 _DEVICES = (b"3", b"4")  # character and block special files
+_FILES = (b"0", b"\0", b"7", b"1", b"2", b"5")  # and links to them, and folders
 Query = list[tuple[str, str]]
 
 
@@ -38,11 +40,12 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         async def load(scan: Scan) -> bytes:
             return await loads.judge(tags, claim, scan)
 
-        approved.judge, approved.last = Judge(loads.WANTED, load, proves=True), _last(tags, claim, call.request_id)
+        approved.judge = Judge(loads.WANTED, load, _unpacked, proves=True)
+        approved.last = _last(tags, claim, call.request_id)
     elif ctx.operation == "ImageBuild":
         claim = approved.claim = await tags.claim(ctx, wish or Wish([]))
         build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))
-        approved.judge = Judge(build.wanted, build.judge)
+        approved.judge = Judge(build.wanted, build.judge, _unpacked)
         return build.query
     elif wish:
         query = await _claim(tags, ctx, call, query, wish, approved)
@@ -98,6 +101,14 @@ async def _current(tags: Tags, call: Call, name: str) -> tuple[str, str] | None:
         return await pulls.current(daemon, name, pulls.login_of(call.headers))
     finally:
         daemon.close()
+
+
+def _unpacked(kind: bytes, name: str) -> None:
+    """Refuse what the daemon would unpack, and then open: in a named pipe that nobody writes to it waits for ever, with
+    a thread of its own, of which it may have 10,000 before it ends.
+    """
+    if kind not in _FILES:
+        raise Malformed(f"{name} in the archive is a named pipe or a device (allowed: files, folders, links)")
 
 
 def _copied(ctx: Context) -> Judge | None:

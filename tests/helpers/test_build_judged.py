@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +127,17 @@ def test_devices_are_not_copied(keeper: Keeper, kind: bytes) -> None:  # noqa: F
             assert refusal.value.rule == "devices"
 
 
+@pytest.mark.parametrize("operation", ["ImageBuild", "ImageLoad"])
+@pytest.mark.parametrize("kind", [b"3", b"4", b"6"])
+def test_the_daemon_opens_no_pipes(keeper: Keeper, operation: str, kind: bytes) -> None:  # noqa: F811
+    judge = prepare(keeper.tags, operation, DEVELOPER).judge
+    assert judge
+    assert judge.member
+    judge.member(b"5", "folder")
+    with pytest.raises(Malformed, match="x in the archive is a named pipe or a device"):
+        judge.member(kind, "x")
+
+
 def test_a_name_that_is_being_set_is_not_kept(keeper: Keeper) -> None:  # noqa: F811
     """Whoever runs, saves or pushes an image means what the name meant when it was judged."""
     name = "docker.io/library/app:latest"
@@ -141,6 +153,6 @@ def prepare(
     ctx = context(rules, operation)
     naming, approved = Naming(tags.ledger, None, ctx), Approved()  # type: ignore[arg-type]
     naming.still = still or []
-    call: Any = None  # what it has more is of calls that claim a name
+    call: Any = SimpleNamespace(headers={}, request_id="")  # what it has more is of calls that claim a name
     finish(uploads.prepare(tags, ctx, call, [], naming, approved))
     return approved

@@ -96,6 +96,24 @@ def test_what_waits_in_the_daemon() -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "good", "bad"),
+    [
+        ("tag", "{{.Name}}/{{ .ImageID }} x", '{{pad "x" 90000000000 0}}'),
+        ("tag", "a } b", "{{{.Name}}"),
+        ("tag", "", "{{.Name}}{{/* {{.ID}} */}}"),
+        ("labels-regex", "^a(b|c)+{x}", "x{1000}"),
+        ("env-regex", "x" * 1024, "x" * 1025),
+    ],
+)
+def test_what_the_daemon_would_read_for_long(option: str, good: str, bad: str) -> None:
+    assert options({option: good}).items() >= {option: good}.items()  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match=f"may not set this {option}") as refusal:
+        options({option: bad})
+    assert refusal.value.rule == "driver_options"
+    assert options({option: bad}, rules=ADMIN) == {option: bad}
+
+
+@pytest.mark.parametrize(
     ("operation", "body"),
     [
         ("NetworkCreate", lambda text: {"Labels": {"k": text}}),

