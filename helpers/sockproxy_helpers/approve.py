@@ -60,7 +60,7 @@ class Approval:
         """
         approved = Approved()
         context = context_of(decision, who, call.operation.name)
-        statement.objects = context.found
+        statement.objects, context.variables = context.found, call.variables
         body = strict.parse(call.body) if call.body else None
         statement.asked(body)
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from . import dockerfile, images, names, pulls
+from . import dockerfile, images, names, pulls, registries
 from .claims import Claim, Taken, Wish
 from .context import Context
 from .dockerfile import Reference
@@ -115,6 +115,8 @@ class Build:
             daemon.close()
 
     async def _pull(self, reference: Reference, found: Image | None) -> None:
+        self._ctx.path = "the Dockerfile"
+        registries.judge(names.full(reference.text), self._ctx)
         name, daemon = names.full(reference.text), self._tags.connect()
         login, built = pulls.auth(self._config, name), name in self._claim.names
         try:

@@ -25,10 +25,11 @@ class Context:
         built: what was built so far of the object around it: a rule may look at the rows above its own.
         found: the objects that the call names, for the record.
         mates: tells by the uid who shares with the caller.
+        variables: of the request's path.
         trace: told of each field before it is judged, for `sockproxy explain`; None in the helpers.
     """
 
-    __slots__ = ("built", "caller", "found", "mates", "operation", "path", "role", "rules", "trace")
+    __slots__ = ("built", "caller", "found", "mates", "operation", "path", "role", "rules", "trace", "variables")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Context:
         self.built: dict[str, object] = {}
         self.found: list[Object] = []
         self.trace: Trace | None = None
+        self.variables: dict[str, str] = {}
 
     def rule(self, name: str) -> object:
         """Look up a rule's value.

@@ -10,22 +10,21 @@ from .errors import Refused, Unavailable
 from .objects import parse
 
 SOURCE_POLICY = (1, 43)  # engine 24, the first whose BuildKit (0.11) holds a build to a source policy; older ignore it
-_FREE: dict[str, list[list[str]]] = {"base_images": [["ALL"]], "frontends": [[], ["ALL"]]}  # what asks nothing of it
+_FREE: dict[str, list[list[str]]] = {"registries": [["ALL"]], "frontends": [[], ["ALL"]]}  # what asks nothing of it
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _REMAPPED = re.compile(r"/.*/([1-9][0-9]{0,9})\.([1-9][0-9]{0,9})")  # moby: the root folder has the IDs in its name
 
 
 async def bound(daemon: Daemon, ctx: Context) -> None:
-    """See that the engine can hold a BuildKit build to the role's base images and frontends.
+    """See that the engine can hold a BuildKit build to the role's registries and frontends.
 
     Raises:
         Refused: it can't.
         Unavailable: it does not tell.
     """
-    for rule in ("base_images", "frontends"):
+    for rule in ("registries", "frontends"):
         if ctx.names(rule) not in _FREE[rule] and await _api(daemon) < SOURCE_POLICY:
-            kind = rule.replace("_", " ")
-            why = f"may not use BuildKit of this engine, which can't be held to {kind} (allowed: engine 24 or newer)"
+            why = f"may not use BuildKit of this engine, which can't be held to {rule} (allowed: engine 24 or newer)"
             raise ctx.refusal(why, rule)
 
 

@@ -1,4 +1,4 @@
-"""Read the tables of body fields and query parameters into trees.
+"""Read the tables of body fields, query parameters and variables of paths into trees.
 
 Kinds, as the tables write them:
     string  bool  int  any           any: free-form JSON
@@ -40,11 +40,12 @@ class Field:
 class Operation:
     """Hold the fields of one operation."""
 
-    __slots__ = ("body", "query")
+    __slots__ = ("body", "path", "query")
 
     def __init__(self) -> None:
         self.body: dict[str, Field] = {}
         self.query: dict[str, Field] = {}
+        self.path: dict[str, Field] = {}  # "{name}", as in the template
 
 
 def leaf(kind: str) -> str:
@@ -77,7 +78,7 @@ def load(scope: str, rules: Rules) -> dict[str, Operation]:
 
 def _add(operation: Operation, path: str, kind: str, rule: str, rules: Rules) -> None:
     *parents, name = path.removeprefix("?").split(".")
-    place = operation.query if path.startswith("?") else operation.body
+    place = {"?": operation.query, "{": operation.path}.get(path[0], operation.body)
     for parent in parents:
         parent = parent.replace("[]", "")
         if parent != "*":  # "*" and "[]" are for people: the parent's kind says it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import bounds, mounts, rules
+from . import bounds, mounts, names, registries, rules
 from .context import Context
 from .errors import Malformed
 from .fields import Rules
@@ -58,13 +58,13 @@ def _change(line: str, ctx: Context) -> None:
 
 
 def builder(value: str | None, ctx: Context) -> str | None:
-    """Allow the classic builder, where nobody is held to a list of base images: what a Dockerfile names it takes."""
+    """Allow the classic builder, unless who sees all has a list of registries: those Dockerfiles are not read here."""
     if value == "2":
         raise ctx.refusal("BuildKit is served by docker buildx build only (allowed: that, or the classic builder)")
     if value not in ("", "1", None):
         raise Malformed(f"{ctx.path}: {show(value)} is no builder")
-    if "ALL" not in ctx.names("base_images"):
-        raise ctx.refusal("may not use the classic builder (allowed: docker buildx build)", "base_images")
+    if ctx.flag("sees_all") and not registries.free(ctx):
+        raise ctx.refusal("may not use the classic builder (allowed: docker buildx build)", registries.RULE)
     return value
 
 
@@ -85,18 +85,30 @@ def platforms(value: list[object], ctx: Context) -> list[object]:
 
 
 def from_image(value: str, ctx: Context) -> str:
-    """Allow any image but BuildKit's own: buildx pulls it to run a privileged builder of one's own."""
+    """Allow the images of the role's registries, but BuildKit's own: buildx pulls it to run a privileged builder."""
     if _BUILDKIT.fullmatch(value) and not ctx.flag("privileged"):
         why = "may not start a BuildKit builder (allowed: the daemon's own, docker buildx use default)"
         raise ctx.refusal(why, "privileged")
+    if value and not registries.free(ctx):
+        repository, tag, digest = names.pulled(value, str(ctx.built.get("tag", "")))
+        registries.judge(f"{repository}@{digest}" if digest else f"{repository}:{tag or '*'}", ctx)
+    return value
+
+
+def asked_of(value: str, ctx: Context) -> str:
+    """Allow to ask the role's registries what they have."""
+    if not registries.free(ctx):
+        registries.judge(names.full(value), ctx)
     return value
 
 
 def search_term(value: str, ctx: Context) -> str:
     """Allow a search at Docker Hub; a term may name another host, and the daemon would ask that one."""
     first, slash, _ = value.partition("/")
-    if slash and not (_ACCOUNT.fullmatch(first) and first != "localhost") and not ctx.flag("fetch"):
+    elsewhere = slash and (first == "localhost" or not _ACCOUNT.fullmatch(first))
+    if elsewhere and not ctx.flag("fetch"):
         raise ctx.refusal("may not have the daemon search at other hosts (allowed: Docker Hub, by words)", "fetch")
+    registries.judge_host(first if elsewhere else "docker.io", ctx)
     return value
 
 
@@ -108,6 +120,7 @@ def volume_name(value: str, ctx: Context) -> str:
 
 
 RULES: Rules = {
+    "asked_of": asked_of,
     "binds": mounts.binds,
     "build_network": network_mode,
     "builder": builder,

@@ -42,6 +42,7 @@ def approve(
     if fields is None:
         return _unmodelled(query, body, ctx)
     walk = Walk(ctx)
+    walk.fields(fields.path, {name: ctx.variables.get(name[1:-1]) for name in fields.path}, "")
     if any(key not in fields.query for key, _ in query):
         query = _without_echoes(operation, fields.query, query)
     query = parameters.build(fields.query, query, walk)

@@ -103,6 +103,12 @@ def settable(text: str, tag: str = "") -> str:
     return tagged(repository, tag or own or "latest")
 
 
+def pulled(image: str, tag: str) -> tuple[str, str, str]:
+    """Take a pull's two parameters apart: repository, tag and digest, "" for none; the second one's tag counts."""
+    repository, own, digest = split(image)
+    return (repository, "", tag) if ":" in tag else (repository, "" if digest else tag or own, digest)
+
+
 def apart(name: str, key: str) -> list[tuple[str, str]]:
     """Write a full name as two parameters."""
     found = repository(name)

@@ -111,8 +111,7 @@ class Naming:
             return query
         if given.get("fromSrc") or given.get("repo"):
             raise Malformed("fromImage and fromSrc are two ways to create an image: choose one")
-        repository, own, digest = names.split(image)
-        digest, tag = (tag, "") if ":" in tag else (digest, tag or own)
+        repository, tag, digest = names.pulled(image, tag)
         if not digest and not tag:
             raise Refused("?fromImage", "all tags of a repository at once (allowed: one tag, such as :latest)")
         name = names.full(f"{repository}@{digest}") if digest else names.settable(repository, tag)

@@ -64,7 +64,6 @@ _COUNTED = ("networks", "volumes", "ports", "binds", "tags", "disk")
 
 # Every role has every one of these. The sentences and the defaults are in sockproxy/policy/schema.py.
 RULES: dict[str, Callable[[object], bool]] = {
-    "base_images": _is_names,
     "bind_groups": _is_flag,
     "binds": _is_binds,
     "cache_imports": _is_flag,
@@ -83,6 +82,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "plain_binds": _is_flag,
     "ports": _is_map({"min": _is_port, "addresses": _is_names}),
     "privileged": _is_flag,
+    "registries": _is_names,
     "revoke_streams": _is_flag,
     "runtimes": _is_names,
     "security_options": _is_flag,

@@ -43,7 +43,6 @@ WIDER: dict[str, Callable[[dict[str, object]], object]] = {
 }
 # Rules that refuse in warn mode, too, and why.
 ENFORCED = {
-    "base_images": "the mediator and the daemon hold builds to it",
     "bind_groups": "the resolver opens binds by it at each start",
     "binds": "the resolver opens binds by it at each start: what was let through once would not start again",
     "build_bridge": "the mediator holds builds to it",
@@ -59,6 +58,7 @@ ENFORCED = {
     "mode": "it refuses nothing",
     "plain_binds": "they lead to the host",
     "privileged": "it leads to the host",
+    "registries": "others' images could come from elsewhere, and the daemon holds builds to it",
     "revoke_streams": "it refuses nothing",
     "runtimes": "some confine less",
     "security_options": "they lead to the host",

@@ -12,7 +12,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from sockproxy.authoring import replay
@@ -21,7 +21,7 @@ from sockproxy.policy.compile import EVERYBODYS, ROLE, Compiled, compile_file, c
 from sockproxy.policy.schema import RULES
 from sockproxy.policy.values import ALL, Value
 from sockproxy.review.text import plain
-from sockproxy_helpers import shape
+from sockproxy_helpers import names, shape
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.policy import Policy
@@ -32,11 +32,10 @@ UNTOLD = {
     "limits": "how much was used stands in no request",
     "totals": "how much was used stands in no request",
 }
-OF_BUILDS = {
-    "build_bridge": "what a build's steps reach is not on record",
-    "base_images": "the images that a build begins with are not on record",
-}
+_BASES = {"registries": "the images that a build begins with are not on record"}
+OF_BUILDS = {"ImageBuild": _BASES, "Grpc": {**_BASES, "build_bridge": "what a build's steps reach is not on record"}}
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - where a port is published for which no address is given
+_NAMED = re.compile("/distribution/(.+)/json")  # what a path says that a rule is about
 STEPS = 100  # that a rule is widened for one call
 Rules = dict[str, Value]
 
@@ -82,7 +81,9 @@ def learn(done: list[Kind], role: str) -> str:
     """
     usual = _built_in()["roles"]["developer"]["rules"]
     operations = sorted(set(filter(None, map(_operation, done))) - set(EVERYBODYS))
-    untold = UNTOLD | (OF_BUILDS if "Grpc" in operations else {})
+    untold = dict(UNTOLD)
+    for operation in operations:
+        untold |= OF_BUILDS.get(operation, {})
     rules: Rules = {name: usual[name][0] if name in untold else rule.default for name, rule in RULES.items()}
     rules["via"] = list[Value](sorted({kind.who.via for kind in done}))
     rules["sees_all"] = any(_anothers(kind) for kind in done)
@@ -153,7 +154,9 @@ def _kernel(refusal: object) -> str:
 
 def _wider(name: str, value: Value, kind: Kind) -> Iterator[Value]:
     """Give wider values of a rule, the least first."""
-    said = list(dict.fromkeys(_said(kind.call.request.get("body")), None)) + list(kind.call.request["query"].values())
+    request = kind.call.request
+    said = list(dict.fromkeys(_said(request.get("body")), None)) + list(request["query"].values())
+    said += [match[1]] if (match := _NAMED.search(str(request.get("path")))) else []
     if isinstance(value, bool):
         yield not value
     elif name == "binds" and isinstance(value, list):
@@ -201,12 +204,23 @@ def _said(value: object) -> Iterator[object]:
 
 def _words(name: str, said: list[object]) -> list[str]:
     """Choose the words that a list may have: those that the request says, in the spelling of the file."""
+    if name in _MEANT:
+        return _longest({word for item in said if (word := _MEANT[name](str(item)))})
     texts = [text for item in said for text in (str(item), str(item).upper().removeprefix("CAP_"))]
     form = json.dumps(RULES[name].parse.form)
     known = set(re.findall(r'"([A-Za-z_]+)"', form)) if '"enum"' in form else None
     if name == "host_namespaces":
         return sorted(known or ())
     return _longest({text for text in texts if text and (known is None or text in known) and text != ALL})
+
+
+def _repository(text: str) -> str:
+    """Write an image's name as a pattern for its repository."""
+    return names.repository(names.known(text))
+
+
+# Rules whose words are not those of the request.
+_MEANT: dict[str, Callable[[str], str]] = {"registries": _repository}
 
 
 def _longest(texts: set[str]) -> list[str]:

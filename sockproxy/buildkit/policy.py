@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.rules import ALL
 from sockproxy.buildkit.schema import Message, Schema
+from sockproxy_helpers import registries
 
 _ALLOW, _DENY = 0, 1
 _WILDCARD, _EXACT, _REGEX = 0, 1, 2
@@ -35,13 +36,13 @@ def put(schema: Schema, message: Message, request: Request, foreign: list[Any]) 
         foreign: images of other users, each as BuildKit writes it: whole, or with "*".
     """
     rules: list[Rule] = []
-    bases, frontends = (request.context.names(rule) for rule in ("base_images", "frontends"))
-    if ALL not in bases:  # a frontend is looked up before it is known to be one, so it can be a base, too
+    listed, frontends = (request.context.names(rule) for rule in (registries.RULE, "frontends"))
+    if ALL not in listed:  # a frontend is looked up before it is known to be one, so it can be a base, too
         rules += [Rule(_DENY, _WILDCARD, pattern) for pattern in (_LAYOUTS, f"{_IMAGE}*")]
-        rules += [Rule(_ALLOW, _WILDCARD, f"{_IMAGE}{pattern}") for pattern in [*bases, *frontends] if pattern != ALL]
+        rules += [Rule(_ALLOW, _WILDCARD, f"{_IMAGE}{name}") for name in registries.spelled([*listed, *frontends])]
     if ALL not in frontends:
         rules.append(Rule(_DENY, _REGEX, _regex("*"), _AS_FRONTEND))
-        rules += [Rule(_ALLOW, _REGEX, _regex(pattern), _AS_FRONTEND) for pattern in frontends]
+        rules += [Rule(_ALLOW, _REGEX, _regex(name), _AS_FRONTEND) for name in registries.spelled(frontends)]
     if not request.context.flag("fetch"):
         rules += [Rule(_DENY, _WILDCARD, pattern) for pattern in _FETCHED]
         rules.append(Rule(_ALLOW, _WILDCARD, _UPLOADS))

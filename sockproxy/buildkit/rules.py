@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sockproxy.buildkit.attributes import ATTRIBUTES, RULES, Rule, attributes
 from sockproxy.buildkit.request import Request
-from sockproxy_helpers import bounds, rules
+from sockproxy_helpers import bounds, names, registries, rules
 from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed
 from sockproxy_helpers.objects import OWNER
@@ -107,7 +107,17 @@ def cache_from(value: str, request: Request) -> str | None:
 
     An imported result is kept under its key, and is the result of that step for everybody from then on.
     """
-    return value if request.context.flag("cache_imports") else None
+    if not request.context.flag("cache_imports"):
+        return None
+    for ref in value.split(",") if value else []:
+        imported("registry", {"ref": ref}, request)
+    return value
+
+
+def imported(kind: str, attrs: Mapping[str, str], request: Request) -> None:
+    """Judge what registry a cache comes from: no source policy holds the daemon to it."""
+    if kind == "registry" and request.context.flag("cache_imports") and not registries.free(request.context):
+        registries.judge(names.full(attrs.get("ref", "")), request.context)
 
 
 def cache_imports(value: str, request: Request) -> str | None:
@@ -125,8 +135,9 @@ def cache_imports(value: str, request: Request) -> str | None:
         if not all(isinstance(item, str) for pair in attrs.items() for item in pair):
             raise Malformed(f"{path}: no strings")
         request.context.path = path
+        imported(kind, attrs, request)
         built.append({"Type": cache(kind, request), "Attrs": attributes(f"cache:{kind}", attrs, request)})
-    return cache_from(json.dumps(built), request)
+    return json.dumps(built) if request.context.flag("cache_imports") else None
 
 
 def cache(value: str, request: Request) -> str:
@@ -193,9 +204,9 @@ def shm_size(value: str, request: Request) -> str:
 
 
 def scanner(value: str, request: Request) -> str:
-    """Judge the image that scans a result, which is run without regard to any list of base images."""
-    if ALL not in request.context.names("base_images"):
-        raise request.context.refusal("may not use a scanner's image (allowed: leave it out)", "base_images")
+    """Judge the image that scans a result, which is pulled and run without regard to any list of registries."""
+    if not registries.free(request.context):
+        raise request.context.refusal("may not use a scanner's image (allowed: leave it out)", registries.RULE)
     return value
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sockproxy.buildkit import policy, results
+from sockproxy.buildkit import policy, results, rules
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.methods import Method
 from sockproxy.buildkit.request import Request
@@ -72,8 +72,7 @@ class Solve(Recorded):
         request = self.request
         if request.pushes or any(entry.Type == "registry" for entry in message.Cache.Exports):
             self._demand("ImagePush")
-        if not request.context.flag("cache_imports"):
-            message.Cache.ClearField("Imports")
+        _import(message.Cache, "Imports", request)
         outputs = [output.Type for output in message.Exporters]
         if getattr(message.Definition, "def") and not _IMAGES.isdisjoint({*outputs, message.ExporterDeprecated}):
             request.context.path = "SolveRequest.Definition"
@@ -101,8 +100,7 @@ class Frontend(Recorded):
 
     async def before(self, message: Message) -> None:
         """Have the intent recorded."""
-        if not self.request.context.flag("cache_imports"):
-            message.ClearField("CacheImports")
+        _import(message, "CacheImports", self.request)
         await self._record({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
 
     def answer(self, message: Message) -> Message | None:
@@ -150,6 +148,14 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "history": History,
     "everybodys": Everybodys,
 }
+
+
+def _import(message: Message, field: str, request: Request) -> None:
+    """Leave out what the cache is to be filled from, unless the role may: see rules.cache_from."""
+    if not request.context.flag("cache_imports"):
+        message.ClearField(field)
+    for entry in getattr(message, field):
+        rules.imported(entry.Type, entry.Attrs, request)
 
 
 def _noted(attributes: Any, found: list[str]) -> dict[str, object]:

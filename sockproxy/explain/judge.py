@@ -148,6 +148,7 @@ def _judge(found: Finding, method: str, target: str, content: bytes) -> None:
     content = payload.accept(match.operation, reader.feed(content), query) if reader else b""
     row = next(row for row in operations.load() if row.name == name)  # of several the first, as the helpers do
     given, context = strict.parse(content) if content else None, _Noting(found, decision, name)
+    context.variables = match.variables
     found.would = [decision.why] if decision.why else []
     found.would += map(str, warn.settle(context, lambda: _approve(row, query, given, context)))
     found.rows.clear()

@@ -73,6 +73,9 @@ _totals = entries(
 )
 _traffic = entries(dict.fromkeys(("connections", "streams", "requests"), unlimited(integer(1, 1_000_000))))
 _ulimit = unlimited(integer(0, (1 << 63) - 1))
+_images = words(
+    values.IMAGE, 'images with their registry ("docker.io/library/*", "registry.example.com/team/app"), or ALL'
+)
 _ports = entries({"min": integer(1, 65536), "addresses": values.addresses})
 
 RULES = {
@@ -142,18 +145,8 @@ RULES = {
             "publish host ports from {min} upwards on these addresses: {addresses}",
         ),
         Rule("ulimits", entries(dict.fromkeys(values.ULIMITS, _ulimit)), {}, "set these ulimits: {}"),
-        Rule(
-            "base_images",
-            words(values.IMAGE, 'images with their registry ("docker.io/library/*"), or ALL'),
-            [],
-            "build from these images: {}",
-        ),
-        Rule(
-            "frontends",
-            words(values.IMAGE, 'images with their registry ("docker.io/docker/dockerfile:1*"), or ALL'),
-            [],
-            "have a Dockerfile read by these images, beside the builder's own frontend (# syntax=): {}",
-        ),
+        Rule("registries", _images, [], "have these images from registries, and build from these: {}"),
+        Rule("frontends", _images, [], "have a Dockerfile read by these, beside the builder's own (# syntax=): {}"),
         Rule("fetch", flag, False, "let the daemon fetch URLs (builds, imports and searches at any host)"),
         Rule("build_bridge", flag, False, "give the steps of BuildKit builds the network that all of them share"),
         Rule("cache_imports", flag, False, "fill the build cache, which all share, from elsewhere (--cache-from)"),

@@ -102,7 +102,8 @@ _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}  # as `docker run --memory` reads them
 RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 SYSCTL = re.compile(r"[a-z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?")
-IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9_.:/@*-]{0,511}|ALL")
+# A registry is named whole: "registry.example*" would be anybody's registry.example.org, too.
+IMAGE = re.compile(r"(?:localhost|[a-z0-9-]*[.:][a-z0-9.:-]*)/[a-zA-Z0-9_.:/@*-]{1,400}|ALL")
 _PATH = re.compile(r"/|(/[^/\x00-\x1f]+)+")
 
 

@@ -188,7 +188,7 @@ def test_pushing_needs_the_operation() -> None:
 
 
 def test_only_listed_images_are_bases() -> None:
-    with mediated(told=facts({"base_images": ["docker.io/library/*"], "fetch": True})) as around:
+    with mediated(told=facts({"registries": ["docker.io/library/*"], "fetch": True})) as around:
         around.client.call(CONTROL + "Solve", solve(FrontendAttrs={"attest:sbom": ""}))
         assert around.daemon.calls == []
         around.client.call(CONTROL + "Solve", solve())
@@ -199,10 +199,27 @@ def test_only_listed_images_are_bases() -> None:
         assert (frontend.action, frontend.selector.constraints[0].value) == (1, "frontend")
 
 
+def test_only_listed_registries_fill_the_cache() -> None:
+    frontend = [{"cache-from": "r.example/a,evil.example/b"}]
+    frontend += [{"cache-imports": json.dumps([{"Type": "registry", "Attrs": {"ref": "evil.example/b"}}])}]
+    for ref, rules, status in (
+        ("evil.example/b", {"cache_imports": True}, DENIED),
+        ("r.example/a", {"cache_imports": True}, 0),
+        ("evil.example/b", {}, 0),  # it is left out
+    ):
+        with mediated(told=facts({"registries": ["r.example/*"], **rules})) as around:
+            entry = {"Type": "registry", "Attrs": {"ref": ref}}
+            assert around.client.call(CONTROL + "Solve", solve(Cache={"Imports": [entry]})).status == status
+            asked = message("gateway.SolveRequest", CacheImports=[entry])
+            assert around.client.call(BRIDGE + "Solve", asked).status == status
+            for attrs in frontend if status else []:
+                assert around.client.call(CONTROL + "Solve", solve(FrontendAttrs=attrs)).status == DENIED
+
+
 def test_only_listed_images_are_frontends() -> None:
     syntax = {"build-arg:BUILDKIT_SYNTAX": "docker/dockerfile:1"}
     listed = "docker.io/docker/dockerfile:1*"
-    with mediated(told=facts({"frontends": [listed], "base_images": ["docker.io/library/*"]})) as around:
+    with mediated(told=facts({"frontends": [listed], "registries": ["docker.io/library/*"]})) as around:
         assert around.client.call(CONTROL + "Solve", solve(Frontend="gateway.v0")).status == DENIED
         assert around.client.call(CONTROL + "Solve", solve(FrontendAttrs=syntax)).status == 0
         sent = around.sent("control.SolveRequest")

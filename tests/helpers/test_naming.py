@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import counts
+from sockproxy_helpers import counts, model
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.images import NoImage
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry, Ledger, Writer
@@ -220,6 +220,87 @@ def test_names_of_users_bridges() -> None:
         judge("NetworkCreate", {"Name": "sockproxy-1000"})
 
 
-def test_the_classic_builder_takes_any_base_image() -> None:
+def test_nobody_reads_the_dockerfiles_of_who_sees_all() -> None:
+    judge("ImageBuild", rules={**DEVELOPER, "registries": []})
     with pytest.raises(Refused, match="may not use the classic builder"):
-        judge("ImageBuild", rules={**DEVELOPER, "base_images": ["busybox"]})
+        judge("ImageBuild", rules={**DEVELOPER, "registries": [], "sees_all": True})
+
+
+LISTED = ["docker.io/library/*", "r.example:5000/team/app", "ghcr.io/a/b:1", "quay.io/*/open:1.*"]
+
+
+@pytest.mark.parametrize(
+    ("image", "tag", "may"),
+    [
+        ("busybox", "latest", True),
+        ("index.docker.io/busybox", "1", True),
+        ("busybox", "sha256:" + "a" * 64, True),
+        ("evil/busybox", "latest", False),
+        ("docker.io.evil.example/library/busybox", "1", False),
+        ("r.example:5000/team/app", "any", True),
+        ("r.example:5000/team/app:own", "", True),
+        ("r.example:5000/team/app@sha256:" + "a" * 64, "", True),
+        ("r.example:5000/team/app2", "any", False),
+        ("r.example:5000/team/app/x", "any", False),
+        ("r.example/team/app", "any", False),
+        ("ghcr.io/a/b", "1", True),
+        ("ghcr.io/a/b:2", "1", True),  # the parameter counts
+        ("ghcr.io/a/b", "11", False),
+        ("ghcr.io/a/b", "", False),  # all of its tags
+        ("ghcr.io/a/b", "sha256:" + "a" * 64, False),
+        ("quay.io/x/y/open", "1.2", True),
+        ("quay.io/x/open", "1", False),
+        ("ghcrxio/a/b", "1", False),
+    ],
+)
+def test_what_may_be_pulled(image: str, tag: str, may: bool) -> None:
+    query = [("fromImage", image), ("tag", tag)] if tag else [("fromImage", image)]
+    rules = {**DEVELOPER, "registries": LISTED}
+    if may:
+        judge("ImageCreate", query=query, rules=rules)
+        return
+    with pytest.raises(
+        Refused, match=r"may not have the daemon ask a registry for .*\(allowed: docker.io/library/"
+    ) as why:
+        judge("ImageCreate", query=query, rules=rules)
+    assert why.value.rule == "registries"
+    judge("ImageCreate", query=query, rules={**rules, "registries": ["ALL"]})
+
+
+def test_what_is_no_pull_is_not_judged_as_one() -> None:
+    judge(
+        "ImageCreate",
+        query=[("fromSrc", "-"), ("repo", "evil.example/x"), ("tag", "1")],
+        rules={**DEVELOPER, "registries": []},
+    )
+
+
+@pytest.mark.parametrize(
+    ("term", "listed", "may"),
+    [
+        ("nginx", ["docker.io/library/*"], True),
+        ("someone/nginx", ["docker.io/library/*"], True),
+        ("nginx", ["r.example/*"], False),
+        ("r.example/nginx", ["r.example/*"], True),
+        ("r.example/nginx", ["docker.io/*"], False),
+        ("localhost/nginx", ["docker.io/*"], False),
+    ],
+)
+def test_where_images_are_searched(term: str, listed: list[str], may: bool) -> None:
+    rules = {**DEVELOPER, "registries": listed, "fetch": True}
+    if may:
+        judge("ImageSearch", query=[("term", term)], rules=rules)
+        return
+    with pytest.raises(Refused, match="may not have the daemon ask a registry for "):
+        judge("ImageSearch", query=[("term", term)], rules=rules)
+
+
+def test_which_registries_are_asked_what_they_have() -> None:
+    for name, may in (("busybox", True), ("r.example:5000/team/app:1", True), ("evil.example/x", False)):
+        ctx = context({**DEVELOPER, "registries": LISTED}, "DistributionInspect")
+        ctx.variables = {"name": name}
+        if may:
+            model.approve("filesystem", "DistributionInspect", [], None, ctx)
+        else:
+            with pytest.raises(Refused, match=r"^\{name\}: role \S+ may not have the daemon ask a registry"):
+                model.approve("filesystem", "DistributionInspect", [], None, ctx)

@@ -23,7 +23,7 @@ RULES: dict[str, Any] = {
     "cgroup_parent": False,
     "devices": False,
     "driver_options": False,
-    "base_images": ["ALL"],
+    "registries": ["ALL"],
     "frontends": [],
     "fetch": False,
     "default_bridge": False,

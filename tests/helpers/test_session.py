@@ -54,10 +54,10 @@ class Engine:
 @pytest.mark.parametrize(
     ("version", "rules", "rule"),
     [
-        ("1.41", {"base_images": ["busybox"]}, "base_images"),
+        ("1.41", {"registries": ["busybox"]}, "registries"),
         ("1.41", {"frontends": ["docker.io/docker/dockerfile:1"]}, "frontends"),
         ("1.41", {}, ""),
-        ("1.43", {"base_images": ["busybox"]}, ""),
+        ("1.43", {"registries": ["busybox"]}, ""),
     ],
 )
 def test_an_engine_that_can_not_be_held_to_a_list(version: str, rules: dict[str, Any], rule: str) -> None:

@@ -52,7 +52,7 @@ class Odd:
 
 
 def bound(daemon: Any) -> Coroutine[Any, Any, object]:
-    return engine.bound(daemon, context(DEVELOPER | {"base_images": []}, "ImageBuild"))
+    return engine.bound(daemon, context(DEVELOPER | {"registries": []}, "ImageBuild"))
 
 
 def user_of(daemon: Any) -> Coroutine[Any, Any, object]:

@@ -139,6 +139,49 @@ def test_a_pull_brings_nothing_of_anothers(scene: Scene) -> None:
     assert scene.named() == set()
 
 
+_LIST = "['127.0.0.1:5000/team/app', 'docker.io/library/busybox:latest']"
+LISTED = f"roles:\n  developer: {{extends: developer, registries: {_LIST}}}\n"
+UNLISTED = "may not have the daemon ask a registry for"
+
+
+def test_registries_that_are_not_listed_are_not_asked(
+    scene: Scene, store: Engine, proxy_of: Proxy, users: Users
+) -> None:
+    root, bob, pushed = scene.people.root, scene.people.bob, f"{store.registry()}/team/app:9"
+    assert root.ask("POST", f"/images/busybox/tag?repo={pushed.rpartition(':')[0]}&tag=9").status == 201
+    assert_done(store.docker("push", pushed))
+    proxy_of.reload(default_policy(users) + LISTED)
+    try:
+        for tag in scene.tags:
+            name = scene.name(tag)
+            assert UNLISTED in scene.pull(bob, tag).body.decode()
+            assert UNLISTED in bob.build(f"FROM {name}\nRUN cat /file\n").body.decode()
+            for text in (
+                f"FROM {name}\nRUN env; cat /file\n",
+                f"FROM busybox\nCOPY --from={name} /file /x\nRUN cat /x\n",
+            ):
+                context = str(lay_out(users.bob, "stolen", {"Dockerfile": text}))
+                done = build(proxy_of, users.bob, "--no-cache", context)
+                assert (done.returncode, "denied by policy" in done.stderr) == (1, True), done.stderr[-500:]
+                assert "a1ices" not in done.stderr
+        assert UNLISTED in bob.ask("GET", f"/distribution/{scene.name('config')}/json").body.decode()
+        assert scene.named() == set()
+        root.get("DELETE", f"/images/{pushed}")
+        for text in (
+            f"FROM {pushed}\nRUN true\n",
+            "FROM busybox\nRUN true\n",
+            f"FROM busybox\nCOPY --from={pushed} /bin/sh /x\n",
+        ):
+            assert_done(build(proxy_of, users.bob, str(lay_out(users.bob, "listed", {"Dockerfile": text}))))
+        assert bob.ask("GET", f"/distribution/{pushed}/json").status == 200
+        assert_done(proxy_of.docker(users.bob, "run", "--rm", pushed, "true"))
+        root.get("DELETE", f"/images/{pushed}")
+        assert "Successfully built" in bob.build(f"FROM {pushed}\nRUN true\n").body.decode()
+        root.ask("DELETE", f"/images/{pushed}?force=1")
+    finally:
+        proxy_of.reload(default_policy(users))
+
+
 def test_an_image_without_a_name_stays_its_owners(scene: Scene) -> None:
     root, alice, bob = scene.people.root, scene.people.alice, scene.people.bob
     assert alice.build("FROM busybox\nRUN echo new\n", "t=alices:1").status == 200

@@ -23,7 +23,7 @@ KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 
 STRICTEST: dict[str, object] = {name: rule.default for name, rule in RULES.items()}
 DEVELOPER = STRICTEST | {
-    "base_images": ["ALL"],
+    "registries": ["ALL"],
     "build_bridge": True,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
     "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "SETFCAP")],
@@ -46,7 +46,7 @@ DEVELOPER = STRICTEST | {
     "sysctls": ["net.ipv4.ip_unprivileged_port_start"],
 }
 ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
-    "base_images": ["ALL"],
+    "registries": ["ALL"],
     "frontends": ["ALL"],
     "binds": [{"path": "/", "mode": "rw"}],
     "capabilities": ["ALL"],

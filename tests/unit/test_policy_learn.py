@@ -145,6 +145,16 @@ def test_the_least_of_each_rule(recording: Recording, run: Any, rule: str) -> No
     assert set(role["operations"]) == {"ContainerCreate", "SystemOptions", "SystemPing", "SystemPingHead"}
 
 
+def test_which_registries_were_used(recording: Recording, run: Any) -> None:
+    recording.call("ImageCreate", query={"fromImage": "busybox", "tag": "1"})
+    recording.call("ImageCreate", query={"fromImage": "docker.io/library/busybox", "tag": "2"})
+    recording.call("DistributionInspect")
+    role = learned(run)[1]
+    assert role["rules"]["registries"][0] == ["docker.io/library/busybox", "docker.io/library/x1"]
+    recording.call("ImageBuild", query={})
+    assert "the images that a build begins with are not on record" in learned(run)[0]
+
+
 # What stands elsewhere in a request, and would allow what it asks and more.
 MISLEADING: dict[str, tuple[dict[str, object], dict[str, object], object]] = {
     "binds": ({"Binds": ["/srv/a:/a"]}, {"WorkingDir": "/"}, [{"path": "/srv/a", "mode": "rw"}]),

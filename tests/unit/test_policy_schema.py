@@ -11,7 +11,7 @@ from sockproxy.policy.values import CAPABILITIES, LONGEST, ULIMITS, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
-LISTS = ["base_images", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
+LISTS = ["registries", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
 WORDS = ["mode", "share"]
 MAPS = ["limits", "ports", "sessions", "totals", "traffic", "ulimits"]
 
@@ -65,8 +65,9 @@ GOOD = [
         "[{mode: ro, path: /}, {path: /srv/a b, mode: rw}]",
         [{"mode": "ro", "path": "/"}, {"path": "/srv/a b", "mode": "rw"}],
     ),
-    ("base_images", "[ALL]", ["ALL"]),
-    ("base_images", "['docker.io/library/*', 'r.example:5000/a/b:1']", ["docker.io/library/*", "r.example:5000/a/b:1"]),
+    ("registries", "[ALL]", ["ALL"]),
+    ("registries", "['docker.io/library/*', 'r.example:5000/a/b:1']", ["docker.io/library/*", "r.example:5000/a/b:1"]),
+    ("registries", "[localhost/*, 'localhost:5000/x']", ["localhost/*", "localhost:5000/x"]),
     ("frontends", "['docker.io/docker/dockerfile:1*']", ["docker.io/docker/dockerfile:1*"]),
     ("capabilities", "[ALL]", ["ALL"]),
     ("capabilities", "[NET_RAW, CHOWN]", ["NET_RAW", "CHOWN"]),
@@ -188,6 +189,16 @@ BAD = [
         for text in ("127.1", "0:0::1", "1.2.3.4.5", "127.0.0.01")
     ),
     ("ports", "{addresses: [localhost]}", "`localhost`, expected addresses of the host, or ALL"),
+    *(
+        (
+            rule,
+            f"['{text}']",
+            f'"{text}", expected images with their registry ("docker.io/library/*", '
+            '"registry.example.com/team/app"), or ALL',
+        )
+        for rule in ("registries", "frontends")
+        for text in ("busybox", "library/busybox", "docker*", "registry.example*/x", "*/x", "docker.io", "docker.io/")
+    ),
     ("ulimits", "{rtprior: 1}", f"unknown key `rtprior` (did you mean rtprio?), expected one of {', '.join(ULIMITS)}"),
     ("ulimits", "{nofile: -1}", "`-1`, expected a whole number from 0 to 9223372036854775807"),
     ("sessions", "{output: null}", "`null`, expected a size such as 512m or 8g, at least 0k"),
