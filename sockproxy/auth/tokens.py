@@ -42,10 +42,10 @@ class Tokens:
         self._tokens: dict[str, Token] = {}
         try:
             with open(self._file, encoding="ascii") as file:
-                self._tokens = {digest: Token(*fields) for digest, fields in json.load(file).items()}
+                self._tokens = {digest: _token(fields) for digest, fields in json.load(file).items()}
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, TypeError):  # damaged: everybody logs in again
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # damaged: everybody logs in again
             self._save()
 
     def issue(self, token: Token, now: float) -> str:
@@ -100,6 +100,12 @@ class Tokens:
             file.flush()
             os.fsync(fd)
         os.replace(draft, self._file)
+
+
+def _token(fields: list[object]) -> Token:
+    if [type(field) for field in fields] != [int, int, str, int]:
+        raise TypeError("not what a token has")
+    return Token(*fields)  # type: ignore[arg-type]
 
 
 def digest_of(word: str) -> str:

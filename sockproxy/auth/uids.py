@@ -15,7 +15,7 @@ LINE = re.compile(r"(0|[1-9][0-9]{0,9}) ([^\s:]{1,256})")
 
 def names(text: str) -> dict[int, str]:
     """Read the file: of lines of one uid the last counts; half a line does not."""
-    found = (LINE.fullmatch(line) for line in text.rpartition("\n")[0].splitlines())
+    found = (LINE.fullmatch(line) for line in text.rpartition("\n")[0].split("\n"))
     return {int(match[1]): match[2] for match in found if match}
 
 
@@ -25,7 +25,7 @@ class Uids:
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, FILE)
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
+            with open(self._path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 self._names = names(file.read())
         except FileNotFoundError:
             self._names = {}
@@ -49,11 +49,13 @@ class Uids:
         line = f"{uid} {name}"
         if not LINE.fullmatch(line):
             raise OSError("not a name that can be written down")
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         end = os.fstat(fd).st_size
+        # What a power failure has left of a line stays none: no line ends with a space.
+        torn = " \n" if end and os.pread(fd, 1, end - 1) != b"\n" else ""
         with open(fd, "wb", buffering=0) as file:
             try:
-                file.write(f"{line}\n".encode())
+                file.write(f"{torn}{line}\n".encode("utf-8", "surrogateescape"))
                 os.fsync(fd)
             except OSError:
                 os.ftruncate(fd, end)

@@ -37,6 +37,7 @@ from sockproxy_helpers.plugin import Requests
 from sockproxy_helpers.policy import Policy
 from sockproxy_helpers.tar import Scan
 from tests.buildkit.mediated import facts as mediated_facts
+from tests.fuzz import ledgers, lending
 from tests.support.judging import OPERATIONS, judge
 
 KIT = Schema()
@@ -360,6 +361,12 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         image_names,
         archive,
         frames,
+        lending.lending,
+        lending.repeated,
+        lending.ending,
+        ledgers.names,
+        ledgers.uids,
+        ledgers.tokens,
     )
 }
 
