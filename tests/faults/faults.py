@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from tests.bench import loads, upstream
 from tests.faults.asking import asking
+from tests.faults.lent import lent_connections
 from tests.faults.scene import API, BODY, ID, LIST, ROOT_HELPERS, WHOLE, Scene, latencies, percent
 from tests.faults.shortages import exhausted_writer, short_of_memory, without_descriptors
 from tests.support.proxy import eventually
@@ -265,6 +266,7 @@ FAULTS: dict[Fault, tuple[int, int]] = {  # how much in the command, and in the 
     garbage: (3000, 100),
     cut_answers: (10_000, 12),
     vanishing_clients: (10_000, 15),
+    lent_connections: (10_000, 12),
     half_requests: (500, 40),
     large_bodies: (150, 0),
     stopped_processes: (1, 0),
