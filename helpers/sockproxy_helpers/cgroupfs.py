@@ -38,12 +38,12 @@ class Cgroups:
         name: of the folder in each hierarchy, and of it as a parent for the daemon.
         version: 1 or 2; 0 where limits can't be set here.
         hierarchies: that limits are set in.
-        folders: what this process has to be able to write to.
+        folders: what this process has to be able to write to; none where they were not made.
     """
 
     def __init__(self, name: str, version: int, hierarchies: list[Hierarchy]) -> None:
         self.name, self.version, self.hierarchies = name, version, hierarchies
-        self.folders = tuple(f"{one.mount}/{name}" for one in hierarchies)
+        self.folders: tuple[str, ...] = tuple(f"{one.mount}/{name}" for one in hierarchies)
 
     def make(self) -> None:
         """Make the folders; of version 2 also hand the controllers down to them.

@@ -43,10 +43,15 @@ def main(scope: str) -> None:
 
 
 def _cgroups(scope: str) -> Cgroups:
-    """Find the folders that were made for the users' cgroups; none where they were not, or this scope needs none."""
+    """Find the users' cgroups; without folders to write to where none were made, as when these were read-only then.
+
+    What systemd keeps is only looked at, and needs none.
+    """
     name = os.environ["SOCKPROXY_SHARES"]
     found = find(name) if scope in PLACING else Cgroups(name, 0, [])
-    return found if all(map(os.path.isdir, found.folders)) else Cgroups(name, 0, [])
+    if not all(map(os.path.isdir, found.folders)):
+        found.folders = ()
+    return found
 
 
 async def _obey(loop: Loop, helper: Helper, signals: tuple[socket.socket, socket.socket]) -> None:

@@ -92,6 +92,11 @@ class Shares:
                 f"cgroups, sockproxy can write to version {self._cgroups.version or 'none'} (an administrator can "
                 "give the role no totals: null)"
             )
+        if not self._cgroups.folders:
+            raise Unavailable(
+                "your share of the machine can't be set: sockproxy could not make cgroups when it was started, its log "
+                "says why (an administrator can restart it when that is mended, or give the role no totals: null)"
+            )
         try:
             self._cgroups.apply(uid, wanted)
         except OSError as error:

@@ -106,11 +106,12 @@ def salt(path: str) -> None:
 
 
 def cgroups_of_users(name: str) -> None:
-    """Make the folders below which each user gets a cgroup; without them, totals can't be had."""
+    """Make the folders below which each user gets a cgroup; without them, only systemd can give totals."""
     try:
         cgroupfs.find(name).make()
     except OSError as error:
-        say(f"warning: no totals a user can be set: {error.filename}: {error.strerror}")
+        why = f"{error.filename}: {error.strerror}"
+        say(f"warning: no totals of a user can be set, but where the daemon leaves cgroups to systemd: {why}")
 
 
 def assertion_key(path: str, group: str) -> None:

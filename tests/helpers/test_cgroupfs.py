@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sockproxy_helpers import cgroupfs
+from sockproxy_helpers import cgroupfs, process
 from sockproxy_helpers.cgroupfs import Cgroups, Hierarchy, find, writes
 from sockproxy_helpers.shares import holds
 from tests.support import needs
@@ -196,3 +196,19 @@ def test_what_somebody_else_keeps(tmp_path, version) -> None:
     for key in TOTALS:
         assert not holds(machine.cgroups, "/sp/1000", {**TOTALS, key: TOTALS[key] * 2})
     assert not holds(Cgroups("sp", 0, []), "/sp/1000", TOTALS)
+
+
+def test_a_helper_whose_folders_were_not_made(tmp_path, monkeypatch) -> None:
+    """When it was started cgroups were read-only, perhaps. What systemd keeps it finds all the same, and now."""
+    monkeypatch.setenv("SOCKPROXY_SHARES", "sp")
+    machine = Machine(tmp_path, 1, "cpu", "memory", "pids")
+    monkeypatch.setattr(process, "find", lambda name: Cgroups(name, 1, machine.cgroups.hierarchies))
+    (tmp_path / "cpu/sp").mkdir()
+    found = process._cgroups("lifecycle")
+    assert (found.folders, found.users()) == ((), set())
+    found.remove(1000)
+    machine.cgroups.make()
+    machine.cgroups.apply(1000, TOTALS)
+    assert holds(found, "/sp/1000", TOTALS)
+    assert process._cgroups("lifecycle").folders == machine.cgroups.folders
+    assert process._cgroups("network").folders == ()

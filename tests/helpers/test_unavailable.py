@@ -74,7 +74,7 @@ def _own() -> str:
 class Full:
     """Cgroups that can't be written."""
 
-    name, version = "sockproxy", 2
+    name, version, folders = "sockproxy", 2, ("/sys/fs/cgroup/x",)
 
     def apply(self, uid: int, wanted: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/sys/fs/cgroup/x")
@@ -99,6 +99,7 @@ FOREIGN = b'{"Id": "%b", "Name": "%b", "Labels": {}}' % (b"1" * 64, BRIDGE.encod
         (lambda daemon: origin._inspect(daemon, "x"), Odd(200, b'{"Id": "y"}'), "does not describe a container"),
         (shared, Odd(500, b"{}"), "the Docker daemon does not tell about itself"),
         (shared, Odd(200, INFO % b"1"), "uses cgroupfs and version 1 of cgroups, sockproxy can write to version 2"),
+        (shared, Odd(200, INFO % b"2"), "sockproxy could not make cgroups when it was started"),
         (lambda daemon: shared(daemon, is_=Full()), Odd(200, INFO % b"2"), "set: /sys/fs/cgroup/x: No space left"),
         (shares._owners, Odd(500, b"{}"), "the Docker daemon lists nothing"),
     ],
