@@ -15,26 +15,37 @@ from typing import Any, NamedTuple
 
 from sockproxy.paths import MANIFEST
 
+DRAFT = ".sockproxy-new"  # behind the name of a file that is being written
+
 
 class InstallError(Exception):
     """Say in a sentence why it can't be done."""
 
 
 class Write(NamedTuple):
-    """Write a file, and the folders above it."""
+    """Write a file, and the folders above it.
+
+    Attributes:
+        must: its failure is a failure of the whole.
+    """
 
     path: str
     text: str
+    must: bool = True
 
     def __str__(self) -> str:
         return f"write {self.path}"
 
 
 class Remove(NamedTuple):
-    """Remove a file that still is as it was written."""
+    """Remove a file that still is as it was written.
+
+    Attributes:
+        known: SHA-256 of what may have been.
+    """
 
     path: str
-    sha256: str
+    known: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"remove {self.path}"
@@ -123,7 +134,7 @@ class Machine:
             InstallError: it failed.
         """
         if isinstance(step, Write):
-            self._write(step.path, step.text)
+            self._write(step)
         elif isinstance(step, Remove):
             return self._remove(step)
         elif isinstance(step, RemoveFolder):
@@ -133,23 +144,26 @@ class Machine:
             self._run(step)
         return ""
 
-    def _write(self, path: str, text: str) -> None:
-        place = self._root + path
+    def _write(self, step: Write) -> None:
+        place = self._root + step.path
         try:
             os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
-            draft = f"{place}.sockproxy-new"
+            draft = place + DRAFT
             with open(draft, "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o644)
-                file.write(text)
+                file.write(step.text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, place)
         except OSError as error:
-            raise InstallError(f"{path} can't be written: {error.strerror}") from error
+            if step.must:
+                raise InstallError(f"{step.path} can't be written: {error.strerror}") from error
 
     def _remove(self, step: Remove) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._root + step.path + DRAFT)
         text = self.read(step.path)
-        if text is not None and digest(text) != step.sha256:
+        if text is not None and digest(text) not in step.known:
             return f"{step.path} stays: it was changed after the installation"
         if text is not None:
             os.unlink(self._root + step.path)

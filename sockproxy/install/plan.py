@@ -2,12 +2,16 @@
 
 With a take-over, sockproxy listens where all clients look by themselves, and the daemon's socket moves into a folder
 that only root can enter; systemd does both, by a drop-in to docker.socket.
+
+Whoever is killed half-way is repaired by doing it again, or by undoing it: what is written down comes before it is
+done, and is said to be `underway` until all is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from sockproxy import paths
 from sockproxy.install.machine import InstallError, Machine, Remove, RemoveFolder, Run, Step, Write, digest
@@ -50,10 +54,11 @@ def install(machine: Machine, settings: Settings) -> list[Step]:
             raise InstallError(f"{path} is in the way: it is not of an earlier `sockproxy install`")
     steps: list[Step] = []
     same = old.get("settings") == settings._asdict()
+    whole = same and not old.get("underway")
     if old and not same:
         steps += uninstall(machine)
     elif old:
-        steps += [Remove(path, sha256) for path, sha256 in old["files"].items() if path not in files]
+        steps += [Remove(path, known) for path, known in _digests(old).items() if path not in files]
     else:
         steps.append(Run(("systemctl", "stop", units.MAIN), must=False))  # of a package, with other paths
     made = {folder for path in files for folder in machine.missing_folders(path)} | set(old.get("folders", ()))
@@ -63,18 +68,19 @@ def install(machine: Machine, settings: Settings) -> list[Step]:
         "folders": sorted(made, reverse=True),
         "settings": settings._asdict(),
     }
-    steps.append(Write(MANIFEST, json.dumps(record, indent=1) + "\n"))  # first: what fails half-way can be undone
+    steps.append(_underway(record, _digests(old) if same else {}))
     steps += [Write(path, text) for path, text in files.items()]
     steps += [
         Run(("systemd-sysusers", "/etc/sysusers.d/sockproxy.conf")),
         Run(("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/sockproxy.conf")),
         Run(("systemctl", "daemon-reload")),
     ]
-    if takeover and not same:
+    if takeover and not whole:
         steps += _restart_docker()
     enabled = [name for name, text in units.units(settings).items() if "[Install]" in text]
     steps.append(Run(("systemctl", "enable", *enabled)))
     steps.append(Run(("systemctl", "restart" if same else "start", units.MAIN)))
+    steps.append(Write(MANIFEST, _text(record)))
     return steps
 
 
@@ -89,18 +95,37 @@ def uninstall(machine: Machine) -> list[Step]:
         raise InstallError(f"there is no {MANIFEST}: nothing was installed by `sockproxy install`")
     names = [os.path.basename(path) for path in old["files"] if path.startswith("/etc/systemd/system/sockproxy")]
     takeover = DROP_IN in old["files"]
-    steps: list[Step] = [Run(("systemctl", "disable", "--now", *sorted(names, reverse=True)), must=False)]
+    begun = _underway(old, _digests(old))._replace(must=False)  # also where the disk is full
+    steps: list[Step] = [begun, Run(("systemctl", "disable", "--now", *sorted(names, reverse=True)), must=False)]
     if takeover:
         steps.append(Run(("systemctl", "stop", *DOCKER_UNITS), must=False))
-    steps += [Remove(path, sha256) for path, sha256 in old["files"].items()]
+    steps += [Remove(path, known) for path, known in _digests(old).items()]
     steps.append(Run(("systemctl", "daemon-reload")))
     if takeover:
         steps.append(Run(("systemctl", "start", *reversed(DOCKER_UNITS)), must=False))
         steps.append(RemoveFolder(os.path.dirname(MOVED)))
     steps += [RemoveFolder(path) for path in old["folders"]]
-    text = machine.read(MANIFEST)
-    steps.append(Remove(MANIFEST, digest(text or "")))
+    steps.append(Remove(MANIFEST, (digest(begun.text), digest(machine.read(MANIFEST) or ""))))
     return steps
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=1) + "\n"
+
+
+def _underway(record: dict[str, Any], before: dict[str, tuple[str, ...]]) -> Write:
+    """Form the step that comes first: what fails half-way can be undone.
+
+    Args:
+        before: digests of what files may have until they are written.
+    """
+    return Write(MANIFEST, _text({**record, "underway": True, "before": before}))
+
+
+def _digests(old: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Give the digests of what each file may have: of an installation that was killed, what it had before, too."""
+    before = old.get("before", {})
+    return {path: tuple({sha256, *before.get(path, ())}) for path, sha256 in old.get("files", {}).items()}
 
 
 def below(path: str, folder: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,9 @@ class Small(Machine):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.folder, self.ran = folder, list[str]()
+        self.docker: str | None = plan.DAEMON_PATHS[0]  # where it listens
+        self.loaded: dict[str, str] = {}  # what systemd knows of
+        self.enabled, self.serves = set[str](), False
         self.said = {"cat": "[Socket]", "show": "{ argv[]=/usr/sbin/dockerd -H fd:// ; }"}
         self.write("/etc/docker/daemon.json", "{}")
 
@@ -31,6 +36,26 @@ class Small(Machine):
 
     def _run(self, step: Run) -> None:
         self.ran.append(" ".join(step.argv))
+        what, *names = step.argv[1:]
+        if what == "daemon-reload":
+            self.loaded = self.units()
+        elif "docker.socket" in names:
+            moved = plan.DROP_IN[1:] in self.loaded
+            self.docker = (plan.MOVED if moved else plan.DAEMON_PATHS[0]) if what == "start" else None
+        elif what == "enable":
+            self.enabled = set(names)
+        elif what == "disable":
+            self.enabled, self.serves = set(), False
+        elif what in ("start", "restart", "stop"):
+            known = "etc/systemd/system/sockproxy.service" in self.loaded
+            self.serves = what != "stop" and known and self.docker == plan.MOVED
+
+    def units(self) -> dict[str, str]:
+        return {path: text for path, text in self.tree().items() if path.startswith("etc/systemd/system/") and text}
+
+    def state(self) -> object:
+        """Describe all but what was run."""
+        return self.tree(), self.docker, self.loaded, self.enabled, self.serves
 
     def write(self, path: str, text: str) -> None:
         place = self.folder / path[1:]
@@ -151,6 +176,86 @@ def test_no_take_over_where_the_socket_is_not_systemds(
     machine.write("/etc/docker/daemon.json", options)
     with pytest.raises(InstallError, match=why):
         plan.install(machine, TAKEN)
+
+
+def killed(machine: Small, steps: list[Step], at: int) -> None:
+    """Carry steps out up to one that is begun: a draft is left of what is written, a command is done or is not."""
+    machine.carry_out(steps[: at // 2])
+    step = steps[at // 2] if at // 2 < len(steps) else None
+    if isinstance(step, Write):
+        machine.write(f"{step.path}.sockproxy-new", step.text[:20])
+    elif isinstance(step, Run) and at % 2:
+        machine.do(step)
+
+
+def small(folder: Path, was: Callable[[Small], object]) -> Small:
+    folder.mkdir()
+    machine = Small(folder)
+    (folder / "etc/systemd/system").mkdir(parents=True)
+    (folder / "var/lib/sockproxy").mkdir(parents=True)
+    was(machine)
+    return machine
+
+
+def nothing(machine: Small) -> None:
+    pass
+
+
+def installed(machine: Small) -> None:
+    machine.carry_out(plan.install(machine, TAKEN))
+
+
+def older(machine: Small) -> None:
+    """Have what an older version has installed."""
+    real = units.files
+    with pytest.MonkeyPatch.context() as patch:
+        files = {"systemd/system/sockproxy.service": "[Unit]\n", "systemd/system/sockproxy-old.service": "x"}
+        patch.setattr(units, "files", lambda settings: {**real(settings), **files})
+        installed(machine)
+
+
+def doing(machine: Small) -> list[Step]:
+    return plan.install(machine, TAKEN)
+
+
+@pytest.mark.parametrize(
+    ("was", "what"),
+    [(nothing, doing), (older, doing), (installed, doing), (installed, plan.uninstall)],
+    ids=["install", "upgrade", "install again", "uninstall"],
+)
+def test_who_was_killed_half_way_does_it_again_or_undoes_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    was: Callable[[Small], object],
+    what: Callable[[Small], list[Step]],
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda fd: None)
+    clean = small(tmp_path / "clean", nothing).state()
+    whole = small(tmp_path / "whole", installed).state()
+    steps = what(small(tmp_path / "steps", was))
+    kinds = [None, *map(type, steps), None]  # of many files that are written one after the other: the first and last
+    some = [index for index in range(len(steps)) if len({*kinds[index : index + 3]}) > 1 or kinds[index + 1] is Run]
+    for at in [2 * index + more for index in some for more in (0, 1)] + [2 * len(steps)]:
+        for then in (doing, plan.uninstall):
+            machine = small(tmp_path / f"{at}-{then.__name__}", was)
+            killed(machine, what(machine), at)
+            if then is plan.uninstall and not machine.manifest():
+                continue  # nothing was done, or all
+            assert machine.carry_out(then(machine)) == []
+            expected = whole if then is doing else clean
+            assert machine.state() == expected, (at, then.__name__)
+
+
+def test_a_full_disk_keeps_nobody_from_undoing(machine: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.tree()
+    machine.carry_out(plan.install(machine, TAKEN))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert machine.carry_out(plan.uninstall(machine)) == []
+    assert machine.tree() == before
 
 
 def test_nothing_installed_nothing_undone(machine: Small) -> None:
