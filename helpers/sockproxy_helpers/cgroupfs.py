@@ -94,8 +94,8 @@ def find(name: str, mountinfo: str = "") -> Cgroups:
     """
     old: dict[str, Hierarchy] = {}
     new: list[Hierarchy] = []
-    for line in (mountinfo or read("/proc/self/mountinfo")).splitlines():
-        mount = line.split()[4]
+    for line in filter(None, (mountinfo or read("/proc/self/mountinfo")).split("\n")):
+        mount = line.split(" ")[4]  # a name has neither newline nor space there, and may have all else of Unicode's
         kind, _, options = line.partition(" - ")[2].split(" ", 2)
         if kind == "cgroup":
             old.setdefault(options, Hierarchy(mount, options.split(",")))  # mounted twice: the first
@@ -187,6 +187,6 @@ def _write(path: str, text: str) -> None:
 
 
 def read(path: str) -> str:
-    """Read a file of a cgroup."""
-    with open(path, encoding="ascii") as file:
+    """Read a file of the kernel's; names of people's choice are in some, which may be no text and hold any line end."""
+    with open(path, encoding="ascii", errors="surrogateescape", newline="\n") as file:
         return file.read()

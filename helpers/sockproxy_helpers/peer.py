@@ -29,9 +29,11 @@ SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of descriptors or memory: 
 UNSET = 0xFFFFFFFF  # the loginuid of who never logged in
 REMEMBERED = 8192  # connections; some 300 bytes each here, in the front and in each helper
 READ = 8192  # bytes at a time of a file in /proc, of which most have some hundred
+WHOLE = 2048  # who gives less has no more: the kernel gathers lines in a page at least before it gives any (seq_file)
 _PROC = "/proc"
 _NO_PATHS, _NOWHERE = dict[str, str](), list[str]()  # one for all who have none: what a peer has is replaced as a whole
-_SHOWN = re.compile(r"[^\x21-\x7e]")
+_SHOWN = re.compile(rb"[^\x21-\x7e]")
+_STATUS = re.compile(rb"Name:\t(.*)\n(?s:.*?)\nNSpid:\t(.*)\n")  # a name has no newline: the kernel writes it as \\n
 
 GONE = "the process that connected is gone, so nobody can tell where it ran"
 HIDDEN = "/proc does not show the process that connected (another pid namespace, or a hidepid mount option)"
@@ -132,42 +134,39 @@ def _is_alive(pidfd: int) -> bool:
 
 def _read(peer: Peer) -> None:
     """Read what /proc tells; OSError or ValueError where it does not."""
-    folder = os.open(f"{_PROC}/{peer.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        status = _lines(folder, "status")
-        peer.comm = _SHOWN.sub("?", _value(status, "Name:\t"))
-        paths = cgroups.parse(_lines(folder, "cgroup"))
-        peer.containers = [one for one in cgroups.containers(paths) if one not in _SURROUNDINGS] or _NOWHERE
-        peer.cgroups = paths if peer.containers else peer.cgroups
-        foreign = len(_value(status, "NSpid:\t").split()) > 1 or _lines(folder, "uid_map") != _USER_NAMESPACE
-        if foreign and not peer.containers:
-            peer.trouble = FOREIGN
-        peer.loginuid = _login(folder)
-    finally:
-        os.close(folder)
+    status = _STATUS.match(_file(peer.pid, "status"))
+    if not status:
+        raise ValueError("status")
+    peer.comm = _SHOWN.sub(b"?", status[1]).decode("ascii")
+    paths = cgroups.parse(_lines(peer.pid, "cgroup"))
+    peer.containers = [one for one in cgroups.containers(paths) if one not in _SURROUNDINGS] or _NOWHERE
+    peer.cgroups = paths if peer.containers else peer.cgroups
+    foreign = len(status[2].split()) > 1 or _file(peer.pid, "uid_map") != _USER_NAMESPACE
+    if foreign and not peer.containers:
+        peer.trouble = FOREIGN
+    peer.loginuid = _login(peer.pid)
 
 
-def _lines(folder: int, name: str) -> list[str]:
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+def _file(pid: int | str, name: str) -> bytes:
+    fd = os.open(f"{_PROC}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        text = b""
-        while more := os.read(fd, READ):
-            text += more
+        text = os.read(fd, READ)
+        more = len(text) >= WHOLE
+        while more and (piece := os.read(fd, READ)):
+            text += piece
     finally:
         os.close(fd)
-    return text.decode("utf-8", "surrogateescape").splitlines()
+    return text
 
 
-def _value(lines: list[str], key: str) -> str:
-    for line in lines:
-        if line.startswith(key):
-            return line[len(key) :]
-    raise ValueError(key)
+def _lines(pid: int | str, name: str) -> list[str]:
+    """Give lines as the kernel ends them: names that are chosen have what ends a line elsewhere (str.splitlines)."""
+    return _file(pid, name).decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
-def _login(folder: int) -> int | None:
+def _login(pid: int) -> int | None:
     try:
-        login = int("".join(_lines(folder, "loginuid")))
+        login = int(_file(pid, "loginuid"))
     except OSError:  # a kernel without audit
         return None
     return None if login == UNSET else login
@@ -176,25 +175,11 @@ def _login(folder: int) -> int | None:
 def read_cgroups(pid: int) -> dict[str, str]:
     """Read the cgroups of a process; none when there is no such process."""
     try:
-        folder = os.open(f"{_PROC}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return {}
-    try:
-        return cgroups.parse(_lines(folder, "cgroup"))
+        return cgroups.parse(_lines(pid, "cgroup"))
     except (OSError, ValueError):
         return {}
-    finally:
-        os.close(folder)
-
-
-def _ourselves(name: str) -> list[str]:
-    folder = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _lines(folder, name)
-    finally:
-        os.close(folder)
 
 
 # sockproxy may run in a container itself: what we share with a peer tells nothing about it.
-_SURROUNDINGS = cgroups.containers(cgroups.parse(_ourselves("cgroup")))
-_USER_NAMESPACE = _ourselves("uid_map")
+_SURROUNDINGS = cgroups.containers(cgroups.parse(_lines("self", "cgroup")))
+_USER_NAMESPACE = _file("self", "uid_map")

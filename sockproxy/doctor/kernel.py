@@ -121,9 +121,9 @@ def _homes(names: set[str]) -> set[str]:
 def _mounted(machine: Machine) -> list[tuple[str, str]]:
     """List mount points with the kind of their file system, the last mounted last."""
     found = []
-    for line in machine.read("/proc/self/mountinfo").splitlines():
+    for line in filter(None, machine.read("/proc/self/mountinfo").split("\n")):
         left, _, right = line.partition(" - ")
-        found.append((left.split()[4].encode().decode("unicode_escape"), right.split()[0]))
+        found.append((left.split(" ")[4].encode().decode("unicode_escape"), right.split()[0]))
     return found
 
 

@@ -58,7 +58,7 @@ class Machine:
             Unknown: this user may not.
         """
         try:
-            with open(self.path(path), encoding="utf-8", errors="replace") as file:
+            with open(self.path(path), encoding="utf-8", errors="replace", newline="\n") as file:
                 return file.read()
         except PermissionError:
             raise Unknown(f"{path} can be read by root only") from None

@@ -71,7 +71,7 @@ def other_sockets(machine: Machine) -> Iterator[Finding]:
         except Unknown as error:
             unseen = error
             continue
-        for line in machine.read(f"/proc/{pid}/net/unix").splitlines()[1:]:
+        for line in machine.read(f"/proc/{pid}/net/unix").split("\n")[1:]:
             fields = line.split(maxsplit=7)
             if len(fields) == 8 and fields[3] == _UNIX_LISTENING and fields[6] in inodes and fields[7].startswith("/"):
                 found[fields[7]] = "the daemon"

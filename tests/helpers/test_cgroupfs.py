@@ -45,6 +45,23 @@ def test_version_1_and_hybrid(tmp_path) -> None:
     assert found.folders == tuple(f"/sys/fs/cgroup/{place}/sp" for place in places)
 
 
+def test_what_a_mount_point_is_called_is_no_line_of_the_kernels(tmp_path) -> None:
+    """With FUSE people choose them; the kernel writes space, tab, newline and backslash in another way, and no more."""
+    mounts, told = tmp_path / "mounts", []
+    for end in "\r\v\f\x1c\x85\u2028":
+        mine = f"/home/mallory/é{end}" + "\x1f".join(
+            ("36", "32", "0:9", "/", f"{tmp_path}", "rw - cgroup cgroup rw,memory")
+        )
+        told.append(f"90 25 0:50 / {mine.replace(' ', chr(0x1F))} rw - fuse.x x rw\n")
+        told.append(f"91 25 0:51 / {mine[:16]} rw - fuse.x x rw\n")
+    mounts.write_text("".join(told) + V1.replace("{options}", ""), newline="\n")
+    listed = cgroupfs.read(str(mounts))
+    v1 = "".join(line + "\n" for line in listed.split("\n") if line and "cgroup2" not in line)
+    assert find("sp", mounted(tmp_path, "hugetlb\n", v1)).folders == tuple(
+        f"/sys/fs/cgroup/{place}/sp" for place in ("cpu,cpuacct", "memory", "pids", "systemd")
+    )
+
+
 MAKE = """
 import sys
 sys.path.insert(0, sys.argv[1])

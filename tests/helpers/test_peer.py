@@ -69,10 +69,10 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def client(listener: socket.socket, *wrap: str, then: str = "stay") -> Iterator[socket.socket]:
+def client(listener: socket.socket, *wrap: str, then: str = "stay", code: str = CLIENT) -> Iterator[socket.socket]:
     """Have a process connect, and give the accepted end; it stays until the end of the block."""
     name = listener.getsockname()[1:].decode()
-    process = subprocess.Popen([*wrap, "/usr/bin/python3", "-c", CLIENT, name, then], stdin=subprocess.PIPE)
+    process = subprocess.Popen([*wrap, "/usr/bin/python3", "-c", code, name, then], stdin=subprocess.PIPE)
     with process, listener.accept()[0] as accepted:
         if then == "leave":
             process.wait()
@@ -143,6 +143,17 @@ def test_a_namespace_of_ones_own_that_is_no_containers(listener: socket.socket, 
         found = peer.of(accepted)
         assert (found.trouble, found.comm) == (peer.FOREIGN, "python3")
         assert caller.from_socket(accepted).user == ""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x85", "\u2028", "\n"])
+def test_what_a_process_calls_itself_is_no_line_of_the_kernels(listener: socket.socket, end: str) -> None:
+    """What ends a line for Python (str.splitlines) does not for the kernel, which lets a name have all but newlines."""
+    needs.root()
+    name = f"x{end}NSpid:\t1"
+    code = f"import ctypes; ctypes.CDLL(None).prctl(15, {name!r}.encode(), 0, 0, 0)\n{CLIENT}"  # PR_SET_NAME
+    with client(listener, *NAMESPACES["pid"], code=code) as accepted:
+        assert peer.of(accepted).trouble == peer.FOREIGN
 
 
 @pytest.mark.root
