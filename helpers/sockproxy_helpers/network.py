@@ -15,15 +15,14 @@ from .strict import show
 _PORT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?")
 _HOST_PORT = re.compile(r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?")  # one spelling: "00080" would be 80
 _BRIDGE = re.compile(r"sockproxy-[0-9]+")
+_PREFIX = re.compile(r"[0-9]{1,3}")
 _FREE_OPTIONS = ("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu")
 
-# RFC 1918 and RFC 4193: what no host should route to elsewhere. (family, first address, bits of it, least prefix)
-_PRIVATE = (
-    (socket.AF_INET, "10.0.0.0", 8, 16),
-    (socket.AF_INET, "172.16.0.0", 12, 16),
-    (socket.AF_INET, "192.168.0.0", 16, 16),
-    (socket.AF_INET6, "fc00::", 7, 48),
-)
+LEAST: dict[int, int] = {
+    socket.AF_INET: 16,
+    socket.AF_INET6: 48,
+}  # prefixes; a wider range would leave nothing of it to others
+Range = tuple[int, int, int]  # family, first address, prefix
 
 
 def endpoints(value: dict[str, object], ctx: Context) -> dict[str, object]:
@@ -84,59 +83,61 @@ def network_options(value: dict[str, str], ctx: Context) -> dict[str, str]:
     return value
 
 
-def _is_private(text: str, prefix: int | None) -> bool:
-    """Tell whether an address, or a network of this prefix, lies in a private range and is not too wide.
+def range_of(text: str) -> Range:
+    """Read a range, ADDRESS/PREFIX.
 
     Raises:
         ValueError: neither IPv4 nor IPv6, in the usual spelling.
     """
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    address, _, prefix = text.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        packed = socket.inet_pton(family, text)
+        packed = socket.inet_pton(family, address)
     except OSError as error:
         raise ValueError(text) from error
-    bits = len(packed) * 8
-    if prefix is not None and prefix > bits:
+    if not _PREFIX.fullmatch(prefix) or int(prefix) > len(packed) * 8:
         raise ValueError(text)
-    return any(
-        family == kind
-        and int.from_bytes(packed, "big") >> bits - size
-        == int.from_bytes(socket.inet_pton(kind, first), "big") >> bits - size
-        and (prefix is None or prefix >= least)
-        for kind, first, size, least in _PRIVATE
-    )
+    return family, int.from_bytes(packed, "big"), int(prefix)
 
 
-def _judge_range(value: str, prefix: int | None, ctx: Context) -> None:
+def overlap(one: Range, other: Range) -> bool:
+    """Tell whether two ranges have addresses in common: then the one with the longer prefix lies within the other."""
+    bits = (32 if one[0] == socket.AF_INET else 128) - min(one[2], other[2])
+    return one[0] == other[0] and one[1] >> bits == other[1] >> bits
+
+
+def _judge_range(text: str, ctx: Context) -> None:
     try:
-        private = _is_private(value, prefix)
+        wanted = range_of(text)
     except ValueError as error:
-        raise Malformed(f"{ctx.path}: {show(value)} is not an address") from error
-    if not private and not ctx.flag("driver_options"):
-        ranges = ", ".join(f"{first}/{size}" for _, first, size, _ in _PRIVATE)
-        allowed = f"(allowed: within {ranges}; at most a /16, or a /48 of IPv6)"
-        raise ctx.refusal(f"may not take these addresses from the host's routes {allowed}", "driver_options")
+        raise Malformed(f"{ctx.path}: {show(text)} is no range of addresses (172.28.0.0/16)") from error
+    listed = ctx.names("subnets")
+    if "ALL" in listed:
+        return
+    known = [one for one in map(range_of, listed) if overlap(one, wanted) and one[2] <= wanted[2]]
+    if not known or wanted[2] < LEAST[wanted[0]]:
+        within = (
+            f", or within {', '.join(listed)}, at most a /16, or a /48 of IPv6: the role's subnets" if listed else ""
+        )
+        raise ctx.refusal(f"may not take {text} for a network (allowed: none given{within})", "subnets")
 
 
 def subnet(value: str, ctx: Context) -> str:
-    """Allow private ranges: any other would re-route the host itself."""
-    address, _, prefix = value.partition("/")
-    if value and not re.fullmatch(r"[0-9]{1,3}", prefix):
-        raise Malformed(f"{ctx.path}: {show(value)} is not a range (10.1.0.0/16)")
+    """Allow the role's ranges: a network takes the host's own traffic to its addresses, too."""
     if value:
-        _judge_range(address, int(prefix), ctx)
+        _judge_range(value, ctx)
     return value
 
 
 def address(value: str, ctx: Context) -> str:
-    """Allow addresses in private ranges."""
+    """Allow addresses in the role's ranges."""
     if value:
-        _judge_range(value, None, ctx)
+        _judge_range(f"{value}/{128 if ':' in value else 32}", ctx)
     return value
 
 
 def addresses(value: dict[str, str], ctx: Context) -> dict[str, str]:
-    """Allow named addresses in private ranges."""
+    """Allow named addresses in the role's ranges."""
     for item in value.values():
         address(item, ctx)
     return value

@@ -13,12 +13,12 @@ import struct
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
+from .network import Range, overlap, range_of
 
 PROC = "/proc"
 # Who is asked for names (resolv.conf(5)); the latter is what systemd's stub asks. The daemon avoids the same.
 NAME_SERVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
-Range = tuple[int, int, int]  # family, first address, prefix
 
 
 async def judge(daemon: Daemon, ctx: Context, body: object) -> None:
@@ -30,16 +30,16 @@ async def judge(daemon: Daemon, ctx: Context, body: object) -> None:
     ipam = body.get("IPAM") if isinstance(body, dict) else None
     configs = (ipam.get("Config") if isinstance(ipam, dict) else None) or []
     wanted = {index: str(config["Subnet"]) for index, config in enumerate(configs) if config.get("Subnet")}
-    if not wanted or ctx.flag("driver_options"):
+    if not wanted or "ALL" in ctx.names("subnets"):
         return
     reasons = [(route, f"the host has a route to {_show(route)}") for route in _read(_peer(await daemon.open()))]
     reasons += [(server, f"it has the host's name server {_show(server)}") for server in _name_servers()]
     for index, text in wanted.items():
         for taken, why in reasons:
-            if _overlap(_parse(text), taken):
+            if overlap(range_of(text), taken):
                 ctx.path = f"IPAM.Config[{index}].Subnet"
-                allowed = "(allowed: private ranges that it has no route to, or none given)"
-                raise ctx.refusal(f"may not take {text}: {why} {allowed}", "driver_options")
+                allowed = "(allowed: none given, or ranges that it has no route to)"
+                raise ctx.refusal(f"may not take {text}: {why} {allowed}", "subnets")
 
 
 def _peer(sock: socket.socket) -> int:
@@ -79,21 +79,10 @@ def _name_servers() -> list[Range]:
             with open(path, encoding="ascii", errors="replace") as file:
                 rows = [line.split() for line in file]
             servers = [row[1].partition("%")[0] for row in rows if len(row) > 1 and row[0] == "nameserver"]
-            found += [_parse(f"{server}/{128 if ':' in server else 32}") for server in servers]
-        except OSError:
+            found += [range_of(f"{server}/{128 if ':' in server else 32}") for server in servers]
+        except (OSError, ValueError):
             continue
     return found
-
-
-def _parse(text: str) -> Range:
-    address, _, prefix = text.partition("/")  # as the rule `subnet` has checked
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return family, int.from_bytes(socket.inet_pton(family, address), "big"), int(prefix)
-
-
-def _overlap(one: Range, other: Range) -> bool:
-    bits = (32 if one[0] == socket.AF_INET else 128) - min(one[2], other[2])
-    return one[0] == other[0] and one[1] >> bits == other[1] >> bits
 
 
 def _show(route: Range) -> str:

@@ -89,6 +89,7 @@ RULES: dict[str, Callable[[object], bool]] = {
     "sees_all": _is_flag,
     "sessions": _is_map({"output": lambda value: value is not None and _is_count(value)}),
     "share": lambda value: value in ("none", "group"),
+    "subnets": _is_names,
     "sysctls": _is_names,
     "totals": _is_map({**_RESOURCES, **dict.fromkeys(_COUNTED, _is_count)}),
     "traffic": _is_map(dict.fromkeys(("connections", "streams", "requests"), _is_amount)),

@@ -65,6 +65,7 @@ ENFORCED = {
     "sees_all": "it leads to others' things",
     "sessions": "it refuses nothing",
     "share": "it leads to others' things",
+    "subnets": "they lead to the host's traffic",
     "totals": "they protect others",
     "traffic": "it shares sockproxy itself among people: without it one takes it from the others",
     "unmapped_binds": "it leads to others' files",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import ipaddress
 import json
 import re
 import sys
@@ -219,8 +220,16 @@ def _repository(text: str) -> str:
     return names.repository(names.known(text))
 
 
+def _network(text: str) -> str:
+    """Write a range as the policy does."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False)) if "/" in text else ""
+    except ValueError:
+        return ""
+
+
 # Rules whose words are not those of the request.
-_MEANT: dict[str, Callable[[str], str]] = {"registries": _repository}
+_MEANT: dict[str, Callable[[str], str]] = {"registries": _repository, "subnets": _network}
 
 
 def _longest(texts: set[str]) -> list[str]:

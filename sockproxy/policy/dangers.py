@@ -5,10 +5,11 @@ Roles are judged that somebody but root has: root can do all of it without sockp
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from sockproxy.policy.values import Value
+from sockproxy.policy.values import ALL, Value
 
 Rules = dict[str, tuple[Value, str]]
 
@@ -87,6 +88,21 @@ def _both(*conditions: Callable[[Rules], bool]) -> Callable[[Rules], bool]:
 def _realtime(rules: Rules) -> bool:
     ulimits = rules["ulimits"][0]
     return isinstance(ulimits, dict) and not {"rtprio", "nice"}.isdisjoint(ulimits)
+
+
+# What dockerd gives networks by itself (moby, ipamutils): there a person gets the host's traffic anyhow.
+_DOCKERS = [ipaddress.ip_network(text) for text in ("172.16.0.0/12", "192.168.0.0/16", "fd00::/8")]
+
+
+def _others_ranges(rules: Rules) -> bool:
+    return not all(map(_is_dockers, _items(rules["subnets"][0])))
+
+
+def _is_dockers(text: str) -> bool:
+    if text == ALL:
+        return False
+    first, last = (ipaddress.ip_network(text)[end] for end in (0, -1))
+    return any(first in known and last in known for known in _DOCKERS)
 
 
 DANGERS = (
@@ -176,6 +192,13 @@ DANGERS = (
         "ports below 1024",
         "may pose as a service of the host's wherever none listens",
         "ports: {min: 1024}",
+    ),
+    Danger(
+        "subnets",
+        _others_ranges,
+        "subnets beyond what Docker takes by itself",
+        "gets the host's traffic there by a network, wherever the host has its default route only",
+        "give the host a route to what it needs there, or leave them out",
     ),
     Danger("ulimits", _realtime, "ulimits rtprio or nice", "may starve all other processes", "leave them out"),
     Danger(

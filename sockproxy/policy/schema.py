@@ -144,6 +144,7 @@ RULES = {
             {"min": 65536, "addresses": []},
             "publish host ports from {min} upwards on these addresses: {addresses}",
         ),
+        Rule("subnets", values.subnets, [], "ask for these addresses for networks: {}"),
         Rule("ulimits", entries(dict.fromkeys(values.ULIMITS, _ulimit)), {}, "set these ulimits: {}"),
         Rule("registries", _images, [], "have these images from registries, and build from these: {}"),
         Rule("frontends", _images, [], "have a Dockerfile read by these, beside the builder's own (# syntax=): {}"),

@@ -235,23 +235,26 @@ _alone = {"const": [ALL]}
 capabilities = Parser(_capabilities, {"anyOf": [_alone, {**_names.form, "items": {"enum": CAPABILITIES}}]})
 
 
-_written = words(re.compile(rf"{ALL}|[0-9a-f.:]{{2,39}}"), "addresses of the host, or ALL")
+def _usual(pattern: str, what: str, read: Callable[[str], object], one: str) -> Parser:
+    """Make a parser of a list of what `read` reads, each in its usual spelling; ALL stands for any."""
+    written = words(re.compile(f"{ALL}|{pattern}"), f"{what}, or ALL")
+
+    def parse(node: Node) -> Value:
+        found = written(node)
+        for item in as_items(node, ""):
+            try:
+                usual = item.text == ALL or str(read(item.text)) == item.text  # type: ignore[attr-defined]
+            except ValueError:
+                usual = False
+            if not usual:
+                raise item.error(item.what, f"{one} as it is usually written, or ALL")
+        return found
+
+    return Parser(parse, written.form)
 
 
-def _addresses(node: Node) -> Value:
-    """Read addresses of the host, each in its usual spelling; ALL stands for any."""
-    found = _written(node)
-    for item in as_items(node, ""):
-        try:
-            usual = item.text == ALL or str(ipaddress.ip_address(item.text)) == item.text  # type: ignore[attr-defined]
-        except ValueError:
-            usual = False
-        if not usual:
-            raise item.error(item.what, "an address as it is usually written, or ALL")
-    return found
-
-
-addresses = Parser(_addresses, _written.form)
+addresses = _usual("[0-9a-f.:]{2,39}", "addresses of the host", ipaddress.ip_address, "an address")
+subnets = _usual("[0-9a-f.:]{2,39}/[0-9]{1,3}", "ranges (172.28.0.0/16)", ipaddress.ip_network, "a range")
 
 
 def entries(parsers: dict[str, Parser], every: bool = False) -> Parser:

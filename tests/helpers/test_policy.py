@@ -53,6 +53,7 @@ RULES: dict[str, Any] = {
     "security_options": False,
     "sees_all": False,
     "sessions": {"output": 1 << 20},
+    "subnets": [],
     "sysctls": [],
     "unmapped_binds": False,
     "unmodelled": False,

@@ -76,7 +76,7 @@ def judge(peer: Peer, *subnets: str, rules: Any = DEVELOPER) -> None:
 def test_a_range_that_the_host_has_a_route_to(peer: Peer, subnet: str, route: str) -> None:
     with pytest.raises(Refused, match=f"may not take {subnet}: the host has a route to {route}") as refusal:
         judge(peer, "10.9.0.0/24", subnet)
-    assert (refusal.value.field, refusal.value.rule) == ("IPAM.Config[2].Subnet", "driver_options")
+    assert (refusal.value.field, refusal.value.rule) == ("IPAM.Config[2].Subnet", "subnets")
     judge(peer, subnet, rules=ADMIN)
 
 

@@ -102,9 +102,9 @@ def test_endpoint_drivers() -> None:
 
 
 @pytest.mark.parametrize(
-    "range_", ["10.1.0.0/16", "172.16.0.0/24", "172.31.255.0/24", "192.168.3.1/24", "fd00:1::/48", "fc00::/64", ""]
+    "range_", ["172.28.0.0/16", "172.16.238.0/24", "172.31.255.0/24", "192.168.3.1/24", "fd00:1::/48", "fdff::/64", ""]
 )
-def test_private_ranges(range_: str) -> None:
+def test_listed_ranges(range_: str) -> None:
     judge("NetworkCreate", network({"Subnet": range_, "IPRange": range_}))
 
 
@@ -119,7 +119,9 @@ def test_private_ranges(range_: str) -> None:
         "11.0.0.0/16",
         "0.0.0.0/0",
         "10.0.0.0/8",
-        "10.0.0.0/15",
+        "10.5.0.0/16",
+        "172.16.0.0/15",
+        "fc00::/64",
         "192.169.0.0/24",
         "fe80::/64",
         "2001:db8::/64",
@@ -130,9 +132,22 @@ def test_private_ranges(range_: str) -> None:
 )
 def test_other_ranges(range_: str) -> None:
     for key in ("Subnet", "IPRange"):
-        with pytest.raises(Refused, match=r"allowed: within 10\.0\.0\.0/8"):
+        with pytest.raises(Refused, match=r"allowed: none given, or within 172\.16\.0\.0/12, ") as refusal:
             judge("NetworkCreate", network({key: range_}))
+        assert refusal.value.rule == "subnets"
     judge("NetworkCreate", network({"Subnet": range_}), rules=ADMIN)
+
+
+def test_an_administrators_ranges() -> None:
+    rules = {**DEVELOPER, "subnets": ["10.200.0.0/14", "203.0.113.0/24"]}
+    for range_ in ("10.201.0.0/16", "10.203.9.0/24", "203.0.113.0/25"):
+        judge("NetworkCreate", network({"Subnet": range_}), rules=rules)
+    for range_ in ("10.204.0.0/16", "10.200.0.0/14", "10.200.0.0/15", "172.28.0.0/16", "203.0.112.0/23"):
+        with pytest.raises(Refused, match=r"within 10\.200\.0\.0/14, 203"):
+            judge("NetworkCreate", network({"Subnet": range_}), rules=rules)
+    judge("NetworkCreate", network({}), rules={**DEVELOPER, "subnets": []})
+    with pytest.raises(Refused, match=r"\(allowed: none given\)$"):
+        judge("NetworkCreate", network({"Subnet": "172.28.0.0/16"}), rules={**DEVELOPER, "subnets": []})
 
 
 @pytest.mark.parametrize(
@@ -145,7 +160,7 @@ def test_odd_ranges(range_: str) -> None:
 
 
 def test_addresses() -> None:
-    judge("NetworkCreate", network({"Gateway": "10.0.0.1", "AuxiliaryAddresses": {"a": "10.0.0.2", "b": ""}}))
+    judge("NetworkCreate", network({"Gateway": "172.28.0.1", "AuxiliaryAddresses": {"a": "fd00::2", "b": ""}}))
     for config in ({"Gateway": "8.8.8.8"}, {"AuxiliaryAddresses": {"a": "8.8.8.8"}}):
         with pytest.raises(Refused):
             judge("NetworkCreate", network(config))

@@ -77,16 +77,16 @@ def test_networks(proxy: Proxy, users: Users, engine: Engine) -> None:
     def docker(*arguments: str) -> str:
         return assert_done(proxy.docker(users.alice, *arguments))
 
-    options = ["--subnet", "10.77.1.0/24", "--gateway", "10.77.1.1", "--label", "x=y", "--internal"]
+    options = ["--subnet", "172.16.77.0/24", "--gateway", "172.16.77.1", "--label", "x=y", "--internal"]
     created = docker("network", "create", *options, "net-1").strip()
     assert engine.docker("network", "inspect", "-f", "{{.ID}} {{.Internal}}", "net-1").stdout == f"{created} true\n"
     web = ["httpd", "-f", "-h", "/etc"]
-    docker("run", "-d", "--name", "one", "--network", "net-1", "--ip", "10.77.1.9", "busybox", *web)
+    docker("run", "-d", "--name", "one", "--network", "net-1", "--ip", "172.16.77.9", "busybox", *web)
     docker("run", "-d", "--name", "two", "busybox", "sleep", "1000")
     docker("network", "connect", "--alias", "second", "net-1", "two")
     fetch = "until wget -qO- http://one/passwd; do sleep 0.05; done"
     assert "root:x" in docker("exec", "two", "timeout", "10", "sh", "-c", fetch)
-    assert "10.77.1." in docker("exec", "one", "nslookup", "second")
+    assert "172.16.77." in docker("exec", "one", "nslookup", "second")
     docker("network", "disconnect", "net-1", "two")
     attached = json.loads(engine.docker("network", "inspect", "net-1").stdout)[0]["Containers"]
     assert [one["Name"] for one in attached.values()] == ["one"]

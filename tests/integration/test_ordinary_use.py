@@ -132,7 +132,7 @@ REFUSED = [
     ("docker run --rm --ulimit rtprio=99 busybox true", "allowed: core, "),
     ("docker run --rm --log-opt max-size=1g busybox true", "allowed: together up to"),
     ("docker network create -d macvlan -o parent=eth0 x", "allowed: none given, bridge"),
-    ("docker network create --subnet 8.8.8.0/24 x", "allowed: within 10.0.0.0/8"),
+    ("docker network create --subnet 8.8.8.0/24 x", "within 172.16.0.0/12, 192.168.0.0/16, fd00::/8"),
     ("docker network connect bridge none-such", "allowed: networks of your own"),
     ("docker volume create -o type=nfs -o device=:/x -o o=addr=10.0.0.1 x", "allowed: leave it out"),
     ("docker build - </dev/null --network host", "allowed: leave it out, bridge, none"),

@@ -24,6 +24,7 @@ KIM = Caller(1000, 1000, 1, "kim", ["kim"], "/home/kim")
 STRICTEST: dict[str, object] = {name: rule.default for name, rule in RULES.items()}
 DEVELOPER = STRICTEST | {
     "registries": ["ALL"],
+    "subnets": ["172.16.0.0/12", "192.168.0.0/16", "fd00::/8"],
     "build_bridge": True,
     "binds": [{"path": "{home}", "mode": "rw"}, {"path": "/srv/data", "mode": "ro"}],
     "capabilities": [name for name in DEFAULT_CAPABILITIES if name not in ("MKNOD", "SETFCAP")],
@@ -47,6 +48,7 @@ DEVELOPER = STRICTEST | {
 }
 ADMIN = {name: value is False for name, value in STRICTEST.items()} | {
     "registries": ["ALL"],
+    "subnets": ["ALL"],
     "frontends": ["ALL"],
     "binds": [{"path": "/", "mode": "rw"}],
     "capabilities": ["ALL"],

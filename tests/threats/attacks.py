@@ -323,7 +323,7 @@ NETWORKS = "networks: the host's routes, and others' containers"
 ROWS_NETWORKS = [
     *(
         ask(f"the host's way to {address}", NETWORKS, lambda stage, address=address: "br-" in stage.on_host("ip", "route", "get", address), Ask("POST", "/networks/create", {"Name": "evil", "IPAM": {"Config": [{"Subnet": subnet}]}}))
-        for address, subnet in (("8.8.8.8", "8.8.8.0/24"), ("169.254.169.254", "169.254.169.0/24"), ("1.2.3.4", "1.0.0.0/8"), ("10.99.1.1", "10.64.0.0/10"))
+        for address, subnet in (("8.8.8.8", "8.8.8.0/24"), ("169.254.169.254", "169.254.169.0/24"), ("1.2.3.4", "1.0.0.0/8"), ("10.99.1.1", "10.64.0.0/10"), ("10.98.1.1", "10.98.0.0/16"))
     ),
     ask("the host's way to its own network", NETWORKS, lambda stage: "br-" in stage.on_host("ip", "route", "get", "192.168.77.9"), Ask("POST", "/networks/create", {"Name": "evil", "IPAM": {"Config": [{"Subnet": "192.168.77.0/25"}]}})),
     ask("an interface of the host's", NETWORKS, lambda stage: stage.on_host("ip", "-o", "link", "show", "evil0"), Ask("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.bridge.name": "evil0"}})),

@@ -166,6 +166,7 @@ EXAMPLES = {
     "fetch: true": "fetch: true",
     "ports below 1024": "ports: {min: 80}",
     "ulimits rtprio or nice": "ulimits: {rtprio: 9}",
+    "subnets beyond what Docker takes by itself": "subnets: [172.28.0.0/16, 10.0.0.0/8]",
     "revoke_streams: false": "revoke_streams: false",
     "mode: warn": "mode: warn",
     "no bound of memory": "{limits: {memory: null}, totals: {memory: null}}",

@@ -155,6 +155,12 @@ def test_which_registries_were_used(recording: Recording, run: Any) -> None:
     assert "the images that a build begins with are not on record" in learned(run)[0]
 
 
+def test_which_ranges_were_taken(recording: Recording, run: Any) -> None:
+    wanted = [{"Subnet": "10.5.0.0/16", "Gateway": "10.5.0.1", "IPRange": "10.5.1.0/24"}, {"Subnet": "fd07::/64"}]
+    recording.call("NetworkCreate", {"Name": "n", "IPAM": {"Config": wanted}})
+    assert learned(run)[1]["rules"]["subnets"][0] == ["10.5.0.0/16", "fd07::/64"]
+
+
 # What stands elsewhere in a request, and would allow what it asks and more.
 MISLEADING: dict[str, tuple[dict[str, object], dict[str, object], object]] = {
     "binds": ({"Binds": ["/srv/a:/a"]}, {"WorkingDir": "/"}, [{"path": "/srv/a", "mode": "rw"}]),

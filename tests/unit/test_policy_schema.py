@@ -11,7 +11,7 @@ from sockproxy.policy.values import CAPABILITIES, LONGEST, ULIMITS, Value
 from sockproxy_helpers import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
-LISTS = ["registries", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
+LISTS = ["registries", "subnets", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]
 WORDS = ["mode", "share"]
 MAPS = ["limits", "ports", "sessions", "totals", "traffic", "ulimits"]
 
@@ -68,6 +68,7 @@ GOOD = [
     ("registries", "[ALL]", ["ALL"]),
     ("registries", "['docker.io/library/*', 'r.example:5000/a/b:1']", ["docker.io/library/*", "r.example:5000/a/b:1"]),
     ("registries", "[localhost/*, 'localhost:5000/x']", ["localhost/*", "localhost:5000/x"]),
+    ("subnets", "[172.16.0.0/12, 'fd00::/8', ALL]", ["172.16.0.0/12", "fd00::/8", "ALL"]),
     ("frontends", "['docker.io/docker/dockerfile:1*']", ["docker.io/docker/dockerfile:1*"]),
     ("capabilities", "[ALL]", ["ALL"]),
     ("capabilities", "[NET_RAW, CHOWN]", ["NET_RAW", "CHOWN"]),
@@ -188,6 +189,11 @@ BAD = [
         ("ports", f"{{addresses: ['{text}']}}", f'"{text}", expected an address as it is usually written, or ALL')
         for text in ("127.1", "0:0::1", "1.2.3.4.5", "127.0.0.01")
     ),
+    *(
+        ("subnets", f"['{text}']", f'"{text}", expected a range as it is usually written, or ALL')
+        for text in ("172.16.0.1/12", "172.16.0.0/33", "172.016.0.0/12", "fd00:0::/8")
+    ),
+    ("subnets", "[172.16.0.0]", "`172.16.0.0`, expected ranges (172.28.0.0/16), or ALL"),
     ("ports", "{addresses: [localhost]}", "`localhost`, expected addresses of the host, or ALL"),
     *(
         (
