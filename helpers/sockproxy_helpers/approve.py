@@ -101,13 +101,13 @@ class Approval:
         for scope, own in parts.items():
             model.approve(scope, context.operation, query if scope == self._scope else [], own, context)
 
-    def release(self, *held: Approved, lingering: socket.socket | None = None) -> None:
+    def release(self, *held: Approved) -> None:
         """Let go what counted until the daemon was done with a call."""
         for approved in held:
             for channel in approved.kept:
                 self._loop.close(channel)
             if self.tags:
-                self.tags.release(approved.claim, lingering)
+                self.tags.release(approved.claim)
 
     async def _create(
         self,

@@ -38,8 +38,7 @@ class Exchange(Transfer):
         left_over: bytes of the client's behind this request.
         tail: of a streamed answer in chunks, for the record.
         last: is awaited before the client gets the end of an answer in chunks, and gives what to add there.
-        lingers: when the call is broken off, the daemon's connection is to be kept until the daemon is done with it,
-            as `lingering`.
+        lingering: the daemon's connection, when the call was broken off and the daemon may not be done with it.
     """
 
     async def run(
@@ -68,8 +67,8 @@ class Exchange(Transfer):
                 return await self._tunnel(response)
             return await self._answer(response)
         except BaseException:
-            if self.lingers:
-                self.lingering = self._daemon.give_up()
+            if not self.mediated:
+                self.lingering = self.lingering or self._daemon.give_up()
             self._daemon.close()
             raise
         finally:
@@ -170,6 +169,7 @@ class Exchange(Transfer):
             self.bytes_in, self.bytes_out = up.count, down.count
             up.close()
             down.close()
+            self.lingering = None if down.done else self._daemon.give_up()
             self._daemon.close()
         return b""
 

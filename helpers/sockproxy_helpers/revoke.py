@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable
 
 from . import caller
+from .call import Approved
 from .caller import Caller
+from .daemon import RECEIVE
 from .errors import Crowded
 from .identity import Identity
-from .loop import Loop, Task
+from .loop import HUP, IN, Loop, Task
 from .policy import Decision, Policy
 
 SECONDS = 5.0  # between looks; what the accounts database and PAM say may be as old again
@@ -45,6 +47,25 @@ class Streams:
         if rule and rule[0] is True:
             self._live[channel] = who, operation
 
+    def linger(
+        self, channel: socket.socket, daemon: socket.socket, approved: Approved, then: Callable[[Approved], None]
+    ) -> None:
+        """Let a call that was broken off count until the daemon is done with it: so long it has a descriptor for it.
+
+        Args:
+            daemon: its connection.
+            then: is called at the end.
+        """
+        self._counted[daemon] = self._counted.pop(channel)
+        self.end(channel)
+
+        async def wait() -> None:
+            await drained(self._loop, daemon, whole=approved.claim is not None)
+            self.end(daemon)
+            then(approved)
+
+        self._loop.spawn(wait())
+
     def end(self, channel: socket.socket) -> None:
         """Forget it."""
         self._live.pop(channel, None)
@@ -76,3 +97,22 @@ class Streams:
             if self._live.get(channel, (None,))[0] is who and not policy.decide(now, operation).allowed:
                 del self._live[channel]
                 channel.shutdown(socket.SHUT_RDWR)
+
+
+async def drained(loop: Loop, sock: socket.socket, whole: bool) -> None:
+    """Wait until the daemon has ended a call that was given up: a half-close cancels it, and its end closes this.
+
+    What it still says is read to its end, if that is wanted as a `whole`; else nobody listens, which ends it.
+    """
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while await loop.wait({sock.fileno(): IN | HUP}) is not None:
+            try:
+                if not sock.recv(RECEIVE) or not whole:
+                    break
+            except BlockingIOError:
+                continue
+    except OSError:
+        pass
+    finally:
+        loop.close(sock)

@@ -152,7 +152,6 @@ class Helper:
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
         exchange.cut = cut.one_after_the_other(*cuts)
         exchange.judge, exchange.last, exchange.recording = approved.judge, approved.last, recording
-        exchange.lingers = approved.claim is not None
         if operation == "Grpc":
             asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)
@@ -161,8 +160,11 @@ class Helper:
         try:
             return await self._exchange(exchange, approved, statement)
         finally:
-            self._streams.end(channel)
-            self._approval.release(approved, lingering=exchange.lingering)
+            if exchange.lingering:
+                self._streams.linger(channel, exchange.lingering, approved, self._approval.release)
+            else:
+                self._streams.end(channel)
+                self._approval.release(approved)
 
     async def _exchange(
         self, exchange: Exchange, approved: Approved, statement: Statement

@@ -7,13 +7,12 @@ another's, nor one that all share because it was there before sockproxy, or the 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 from . import brought, counts, images, names, withheld
 from .claims import Claim, Taken, Wish
 from .context import Context
-from .daemon import Daemon, drained
+from .daemon import Daemon
 from .errors import Unavailable
 from .ledger import PULLED, Entry, Ledger, Writer
 from .loop import Lock, Loop
@@ -135,21 +134,15 @@ class Tags:
                     self.ledger.put(name, None)
             counts.tags(claim.ctx, self.ledger.of(claim.uid))
 
-    def release(self, claim: Claim | None, lingering: socket.socket | None = None, delay: float = 0) -> None:
+    def release(self, claim: Claim | None, delay: float = 0) -> None:
         """Have a claim settled; see `settle`."""
         if claim:
             self._still.drop(claim)
-        if claim and (claim.names or lingering):
-            self._loop.spawn(self.settle(claim, lingering, delay))
+        if claim and claim.names:
+            self._loop.spawn(self.settle(claim, delay))
 
-    async def settle(self, claim: Claim, lingering: socket.socket | None = None, delay: float = 0) -> None:
-        """Write down whose the names of a claim are, by what the daemon now has.
-
-        Args:
-            lingering: the daemon's connection of a call that was broken off: until it ends, the daemon may be at it.
-        """
-        if lingering:
-            await drained(self._loop, lingering)
+    async def settle(self, claim: Claim, delay: float = 0) -> None:
+        """Write down whose the names of a claim are, by what the daemon now has."""
         if delay:
             await self._loop.wait({}, delay)
         await self.conclude(claim, claim.names)

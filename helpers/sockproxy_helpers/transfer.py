@@ -29,7 +29,7 @@ class Transfer:
 
     __slots__ = (
         "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_prompt", "_upload", "begun", "bytes_in",
-        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "lingers", "mediated", "recording",
+        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "mediated", "recording",
         "sent", "status", "tail",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class Transfer:
         self.mediated: Mediated | None = None
         self.recording: Recording | None = None
         self.status = self.bytes_in = self.bytes_out = 0
-        self.sent = self.keep = self.lingers = False
+        self.sent = self.keep = False
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
         self.last: Last | None = None

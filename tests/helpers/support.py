@@ -14,6 +14,7 @@ from sockproxy_helpers.daemon import Daemon
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.exchange import Exchange, Gone
 from sockproxy_helpers.loop import IN, OUT, Loop, Wait, Want
+from sockproxy_helpers.revoke import drained
 from tests.support.proxy import eventually
 
 SECONDS = 10.0  # a test that takes longer hangs
@@ -202,6 +203,7 @@ class Chain:
         self.client, self.ours = Peer(self.loop, theirs), ours
         self.channel, self.front = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self.exchange: Exchange | None = None
+        self.lingering: list[socket.socket] = []
         self.answer = b""
         self.end: Exception | None = None
 
@@ -214,6 +216,10 @@ class Chain:
             self.answer = await self.exchange.run(call.query, body)
         except ENDS as error:
             self.end = error
+        if self.exchange.lingering:  # as the helper does, see `revoke`
+            self.lingering.append(self.exchange.lingering)
+            self.loop.spawn(drained(self.loop, self.exchange.lingering, whole=False))
+            await self.loop.wait({}, 0)
 
     def told(self) -> list[dict[str, object]]:
         """Read what the helper told the front meanwhile."""
@@ -238,5 +244,5 @@ class Chain:
         """Close everything."""
         self.daemon.close()
         self.listener.close()
-        for sock in (self.ours, self.client.sock, self.channel, self.front):
+        for sock in (self.ours, self.client.sock, self.channel, self.front, *self.lingering):
             sock.close()

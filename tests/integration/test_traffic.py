@@ -68,6 +68,23 @@ def test_streams(small: Proxy, users: Users) -> None:
     eventually(lambda: call(small.listen, "GET", LIST, None, users.alice).status == 200, "room again", 5)
 
 
+@pytest.mark.parametrize("call_", ["stop?t=-1", "attach?stream=1&stdout=1"])
+def test_what_the_daemon_is_not_done_with_counts(small: Proxy, users: Users, call_: str) -> None:
+    """Else who asks and leaves, again and again, has the daemon out of descriptors."""
+    container = run(small, users.alice, "trap '' TERM; while sleep 1; do :; done")
+    for _ in range(STREAMS):
+        with Connection(small.listen, users.alice) as connection:
+            connection.request("POST", f"{API}/containers/{container}/{call_}")
+            if "attach" in call_:
+                connection.head()
+            else:
+                busy = call(small.engine.socket, "GET", f"{API}/containers/{container}/top").status
+                assert busy == 200
+    assert call(small.listen, "GET", LIST, None, users.alice).status == 429
+    assert call(small.engine.socket, "POST", f"{API}/containers/{container}/kill").status == 204
+    eventually(lambda: call(small.listen, "GET", LIST, None, users.alice).status == 200, "room again", 5)
+
+
 def test_connections(small: Proxy, users: Users) -> None:
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
