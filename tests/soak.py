@@ -4,7 +4,8 @@ As root, at the top of the checkout: .venv/bin/python -m tests.soak [--minutes 3
 
 Traffic: the docker CLI as two users (run, exec, cp, logs, build, volumes, networks), raw requests on kept and on new
 connections, streams that come and go, clients that vanish, refusals. A line each half a minute; the first fifth of the
-time warms up. Exit code 1 when a process has grown, something was not served as it should be, or a process has ended.
+time warms up. Descriptors are compared at rest, before and after: how many are open meanwhile goes with how busy the
+machine is. Exit code 1 when a process has grown, something was not served as it should be, or a process has ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sockproxy_helpers import objects, peer
+from sockproxy_helpers.pipes import POOL
 from tests.support.containers import API, create, follow, run
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy
@@ -29,10 +31,13 @@ from tests.support.raw import BrokenOff, Connection
 from tests.support.users import User, Users, remove_folder, shared_folder
 
 LASTING = ("front", "audit", "auth", "lifecycle", "network", "filesystem", "binds", "attacher")
+HELPERS = ("lifecycle", "network", "filesystem")
 PERIOD = 30.0  # seconds between two lines
 # Growth after warming up that is no leak: Python takes memory by the MiB. The lifecycle helper remembers containers and
 # execs, up to 2,000 (objects.REMEMBERED), of which there are new ones all the time here; their end is not told to it.
-MEMORY, REMEMBERED, DESCRIPTORS = 1024.0, 0.5, 4.0  # KiB; KiB for each container or exec that was made; descriptors
+# Pipes are kept for the next splice, POOL of them, two descriptors each.
+MEMORY, REMEMBERED, DESCRIPTORS = 1024.0, 0.5, 4  # KiB; KiB for each container or exec that was made; descriptors
+AT_ONCE = 40  # streams; each channel to a helper, and its connection to the daemon, is kept for the next (channel.IDLE)
 TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
 
 
@@ -138,19 +143,29 @@ def growth(values: list[int]) -> float:
     return statistics.median(slopes) * (len(values) - 1) if slopes else 0.0
 
 
-def grown(samples: list[dict[str, tuple[int, int]]], made: int) -> tuple[list[str], list[str]]:
+def at_rest(proxy: Proxy) -> dict[str, int]:
+    """Count the descriptors of each process when nothing is asked; what has just ended is closed within a moment."""
+    found: list[dict[str, int]] = []
+    while len(found) < 5 or found[-5:] != found[-1:] * 5:
+        time.sleep(0.5)
+        found.append({name: count for name, (_, count) in sizes(proxy).items() if name in LASTING})
+    return found[-1]
+
+
+def grown(samples: list[dict[str, tuple[int, int]]], made: int, opened: dict[str, int]) -> tuple[list[str], list[str]]:
     """Tell how much each process has grown after warming up, and of which that is a leak.
 
     Args:
         made: containers and execs.
+        opened: descriptors that each has more than at first.
     """
     steady = samples[len(samples) // 5 :]
     told, leaks = [], []
     for name in sorted(set.intersection(*map(set, samples)) & {*LASTING}):
-        memory, descriptors = (growth([sample[name][index] for sample in steady]) for index in (0, 1))
-        told.append(f"{name}: {memory:+.0f} KiB, {descriptors:+.1f} descriptors after warming up")
+        memory, descriptors = growth([sample[name][0] for sample in steady]), opened[name]
+        told.append(f"{name}: {memory:+.0f} KiB after warming up, {descriptors:+d} descriptors at rest")
         most = MEMORY + (REMEMBERED * min(made, objects.REMEMBERED) if name == "lifecycle" else 0)
-        if memory > most or descriptors > DESCRIPTORS:
+        if memory > most or descriptors > DESCRIPTORS + 2 * POOL * (name in HELPERS):
             leaks.append(f"a leak: {told[-1]}")
     return told, leaks
 
@@ -182,12 +197,17 @@ def fill(proxy: Proxy) -> None:
         with Connection(proxy.listen) as connection:
             for target in ("containers/json", "networks", "images/json"):
                 assert connection.call("GET", f"{API}/{target}").status == 200
+    with contextlib.ExitStack() as stack:
+        for _ in range(AT_ONCE):
+            stream = stack.enter_context(Connection(proxy.listen))
+            stream.request("GET", f"{API}/events")
+            assert stream.head().status == 200
 
 
 def soak(one: Soak, seconds: float) -> int:
     """Run the traffic, sample, judge."""
     fill(one.proxy)
-    processes = one.proxy.processes
+    processes, before = one.proxy.processes, at_rest(one.proxy)
     kinds = (one.commands, one.requests, one.refusals, one.leavers, one.streams)
     threads = [
         threading.Thread(target=one.work, args=(kind, user, number))
@@ -207,7 +227,9 @@ def soak(one: Soak, seconds: float) -> int:
         one.end.set()
         for thread in threads:
             thread.join()
-    told, found = grown(samples, 3 * one.done.get("commands", 0) + 2 * one.done.get("streams", 0))
+    after = at_rest(one.proxy)
+    opened = {name: after.get(name, 0) - count for name, count in before.items()}
+    told, found = grown(samples, 3 * one.done.get("commands", 0) + 2 * one.done.get("streams", 0), opened)
     if any(one.proxy.processes.get(name) != processes[name] for name in LASTING):
         found.append(f"processes have ended: {processes} became {one.proxy.processes}")
     if "Traceback" in one.proxy.errors():
