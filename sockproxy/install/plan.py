@@ -3,8 +3,8 @@
 With a take-over, sockproxy listens where all clients look by themselves, and the daemon's socket moves into a folder
 that only root can enter; systemd does both, by a drop-in to docker.socket.
 
-Whoever is killed half-way is repaired by doing it again, or by undoing it: what is written down comes before it is
-done, and is said to be `underway` until all is.
+Whoever is killed half-way is repaired by doing it again, or by undoing it: it is written down before it is done, and
+until all is also what files may have had before, and whether Docker is still to be restarted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def install(machine: Machine, settings: Settings) -> list[Step]:
             raise InstallError(f"{path} is in the way: it is not of an earlier `sockproxy install`")
     steps: list[Step] = []
     same = old.get("settings") == settings._asdict()
-    whole = same and not old.get("underway")
+    restart = takeover and (not same or bool(old.get("restart")))
     if old and not same:
         steps += uninstall(machine)
     elif old:
@@ -68,14 +68,14 @@ def install(machine: Machine, settings: Settings) -> list[Step]:
         "folders": sorted(made, reverse=True),
         "settings": settings._asdict(),
     }
-    steps.append(_underway(record, _digests(old) if same else {}))
+    steps.append(_begun(record, _digests(old) if same else {}, restart))
     steps += [Write(path, text) for path, text in files.items()]
     steps += [
         Run(("systemd-sysusers", "/etc/sysusers.d/sockproxy.conf")),
         Run(("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/sockproxy.conf")),
         Run(("systemctl", "daemon-reload")),
     ]
-    if takeover and not whole:
+    if restart:
         steps += _restart_docker()
     enabled = [name for name, text in units.units(settings).items() if "[Install]" in text]
     steps.append(Run(("systemctl", "enable", *enabled)))
@@ -95,7 +95,7 @@ def uninstall(machine: Machine) -> list[Step]:
         raise InstallError(f"there is no {MANIFEST}: nothing was installed by `sockproxy install`")
     names = [os.path.basename(path) for path in old["files"] if path.startswith("/etc/systemd/system/sockproxy")]
     takeover = DROP_IN in old["files"]
-    begun = _underway(old, _digests(old))._replace(must=False)  # also where the disk is full
+    begun = _begun(old, _digests(old), takeover)._replace(must=False)  # also where the disk is full
     steps: list[Step] = [begun, Run(("systemctl", "disable", "--now", *sorted(names, reverse=True)), must=False)]
     if takeover:
         steps.append(Run(("systemctl", "stop", *DOCKER_UNITS), must=False))
@@ -113,13 +113,14 @@ def _text(record: dict[str, Any]) -> str:
     return json.dumps(record, indent=1) + "\n"
 
 
-def _underway(record: dict[str, Any], before: dict[str, tuple[str, ...]]) -> Write:
+def _begun(record: dict[str, Any], before: dict[str, tuple[str, ...]], restart: bool) -> Write:
     """Form the step that comes first: what fails half-way can be undone.
 
     Args:
         before: digests of what files may have until they are written.
+        restart: of Docker, which is to come.
     """
-    return Write(MANIFEST, _text({**record, "underway": True, "before": before}))
+    return Write(MANIFEST, _text({**record, "before": before, "restart": restart}))
 
 
 def _digests(old: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -264,10 +264,11 @@ def networking(ground: Ground, name: str) -> str:
     return _said(answer)
 
 
-def building(ground: Ground, name: str) -> str:
-    """Build with BuildKit: the image is there when that was said, and the caller's."""
+def building(ground: Ground, name: str, buildkit: str = "1") -> str:
+    """Build, with BuildKit or without: the image is there when that was said, and the caller's."""
     (ground.work / "Dockerfile").write_text(f"FROM busybox\nLABEL of={name}\nRUN echo {name}\n")
-    done = ground.proxy.docker(ground.users.alice, "build", "-q", "-t", name, str(ground.work), timeout=60)
+    command = ["env", f"DOCKER_BUILDKIT={buildkit}", "docker", "build", "-q", "-t", name, str(ground.work)]
+    done = ground.proxy.run(ground.users.alice, command)
     there = ground.at_engine("images", "-q", "--no-trunc", name)
     assert there if done.returncode == 0 else done.stderr
     if there:
@@ -276,6 +277,11 @@ def building(ground: Ground, name: str) -> str:
         assert ground.at_engine("inspect", "-f", owner, name) == [str(ground.users.alice.uid)]
         ground.at_engine("rmi", "-f", name)
     return "done" if done.returncode == 0 else "refused"
+
+
+def building_classic(ground: Ground, name: str) -> str:
+    """Build by the daemon's own builder."""
+    return building(ground, name, "0")
 
 
 def pulling(ground: Ground, name: str) -> str:
@@ -386,6 +392,7 @@ CALLS: dict[str, Call] = {
     "restart": Call(tuple(PROCESSES), _nothing, restarting),
     "mine": Call(("own", "audit"), _some, reading),
     "build": Call(("front", "filesystem", "mediator", "audit"), _nothing, building),
+    "classic": Call(("front", "filesystem", "audit"), _nothing, building_classic),
 }
 
 __all__ = ["CALLS", "KINDS", "Call", "Ground"]
