@@ -149,24 +149,30 @@ def installing(machine: Booted) -> str:
     before, tried = etc(machine), 0
     install, uninstall = ("install", "--takeover", "--yes"), ("uninstall", "--yes")
     for first, then in ((install, install), (uninstall, uninstall), (install, uninstall), (uninstall, install)):
-        left, step = True, -1
-        while left:
-            step += 1
+        step: int | None = 0
+        while step is not None:
             if (first == install) != as_it_was(machine, before):
                 machine.must("sockproxy", *(uninstall if first == install else install))
+            steps = machine.must("sockproxy", *first, "--dry-run").splitlines()[:-1]
+            step = next((index for index in range(step, len(steps)) if _stands_for_more(steps, index)), None)
+            if step is None:
+                break
             said = machine.run("/usr/lib/sockproxy/bin/python", "-c", DYING, str(step), *first).stdout
-            died = [line for line in said.splitlines() if line.startswith("died before:")]
-            left = bool(died)
-            if left and "systemd/system/sockproxy-" in died[0] and "lifecycle" not in died[0]:
-                continue  # one of the processes' many files stands for all
-            tried += left
+            assert f"died before: {steps[step]}\n" in said, said
+            step, tried = step + 1, tried + 1
             done = machine.run("sockproxy", *then)
-            if not left or "nothing was installed" in done.stderr:
+            if "nothing was installed" in done.stderr:
                 continue
-            assert done.returncode == 0, (died, then, done.stdout, done.stderr)
+            assert done.returncode == 0, (steps[step - 1], then, done.stdout, done.stderr)
             right = taken_over(machine) if then == install else as_it_was(machine, before)
-            assert right, (died, then, states(machine), machine.run("systemctl", "--failed").stdout)
+            assert right, (steps[step - 1], then, states(machine), machine.run("systemctl", "--failed").stdout)
     return f"{tried} kills"
+
+
+def _stands_for_more(steps: list[str], index: int) -> bool:
+    """Tell whether a step is no file's between two others': of those that follow one another the first and last do."""
+    kinds = [None, *(step.split()[0] for step in steps), None]
+    return kinds[index + 1] == "run" or len({*kinds[index : index + 3]}) > 1
 
 
 def upgrading(machine: Booted) -> str:
