@@ -132,11 +132,9 @@ class Mediated:
             if ask == "frontend":
                 return {"rid": await self._intend("BuildKitFrontend", plain(question.get("build")), [])}
             if ask == "outcome":
-                out: dict[str, object] = {
-                    "grpc_status": text(question.get("status")),
-                    "image": text(question.get("image")),
-                }
-                self._end(str(question.get("rid")), out)
+                out: dict[str, object] = {key: text(question.get(key)) for key in ("status", "image")}
+                out["grpc_status"] = out.pop("status")
+                await self._over(str(question.get("rid")), out)
             elif ask == "refused":
                 await self._deny(question)
             else:
@@ -168,18 +166,21 @@ class Mediated:
         """Record what is about to be built; give the record's id."""
         rid = os.urandom(8).hex()
         req = {"method": "POST", "path": "/grpc", "op": operation, "query": {}}
-        await self._recorder.intent(
-            {
-                **self._record,
-                "ev": "intent",
-                "sync": True,
-                "rid": rid,
-                "req": req,
-                "build": {"in": self._record["rid"], "tags": tags, "asked": build},
-            }
-        )
+        what = {"in": self._record["rid"], "tags": tags, "asked": build}
+        more = {"ev": "intent", "sync": True, "rid": rid, "req": req, "build": what}
+        await self._recorder.intent({**self._record, **more})
         self._open[rid] = claim
         return rid
+
+    async def _over(self, rid: str, out: dict[str, object]) -> None:
+        """Settle a build's names before the client knows that it is done."""
+        claim = self._open.get(rid)
+        if claim and self._tags:
+            await self._tags.conclude(claim, claim.names)
+            claim.had = None
+        self._end(rid, out)
+        if claim:
+            withheld.refuse(claim)
 
     def _end(self, rid: str, out: dict[str, object], delay: float = 0) -> None:
         if rid in self._open:

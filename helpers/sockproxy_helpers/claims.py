@@ -26,20 +26,22 @@ class Claim:
 
     Attributes:
         before: by name, the image that it named, and how others might use that by it.
+        had: IDs of the images that there were when it began; None where nothing is made or brought.
         brought: digests of what an archive has that is being loaded; None for no archive.
         others: images that were others' alone when it began, by ID; None where none can come of it.
         pushes: what the names mean in the end has been pushed under them, too.
         still: the names that nobody else gets until the daemon has looked them up for this call.
-        withheld: names that were taken away again, see `withheld`, and why.
+        withheld: names that were taken away again, see `withheld`, and why; "" for images, see `described`.
     """
 
-    __slots__ = ("before", "brought", "ctx", "names", "others", "pushes", "still", "uid", "withheld")
+    __slots__ = ("before", "brought", "ctx", "had", "names", "others", "pushes", "still", "uid", "withheld")
 
     def __init__(self, ctx: Context) -> None:
         self.ctx, self.uid = ctx, ctx.caller.uid
         self.names: list[str] = []
         self.before: dict[str, tuple[str | None, str]] = {}
         self.still: list[str] = []
+        self.had: set[str] | None = None
         self.others: dict[str, dict[str, object]] | None = None
         self.brought: set[str] | None = None
         self.withheld: dict[str, str] = {}

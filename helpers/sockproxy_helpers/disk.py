@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from .brought import payer
+from .brought import whose
 from .context import Context
 from .daemon import Daemon
 from .errors import Unavailable
@@ -91,7 +91,7 @@ def by_owner(found: dict[str, object], images: Items, ledger: Ledger) -> Used:
     for item in images:
         size, below = item.get("Size"), sizes.get(item.get("ParentId"))
         own = size - below if isinstance(size, int) and isinstance(below, int) else size
-        _add(used, payer(ledger, item), own, f"image {_name(item)}")
+        _add(used, whose(ledger, item, disk=True), own, f"image {_name(item)}")
     return used
 
 
@@ -112,7 +112,7 @@ def _items(value: object) -> Items:
 
 def _name(item: dict[str, object]) -> str:
     names = item.get("Names") or item.get("RepoTags")
-    if isinstance(names, list) and names:
+    if isinstance(names, list) and names and names[0] != "<none>:<none>":
         return str(names[0]).removeprefix("/")
     return str(item.get("Id")).removeprefix("sha256:")[:12]
 

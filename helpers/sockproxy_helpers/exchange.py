@@ -22,7 +22,7 @@ from .transfer import Transfer
 from .tunnel import Gone, pump
 
 INLINE = wire.INLINE - 1024  # what is left of a message for the answer
-CUT_LIMIT = 64 << 20  # of an answer that is read as a whole: it tells of everybody; what is left: see `cut`
+CUT_LIMIT = 64 << 20  # of an answer that is read as a whole: it tells of everybody; what bounds it: see `described`
 
 
 class Exchange(Transfer):
@@ -90,6 +90,8 @@ class Exchange(Transfer):
             whole = chunks is not None and chunks.done and end <= INLINE and not self.last
         if not whole:
             return await self._stream(response, bytes(early[:end]), chunks)
+        if self.last:
+            await self.last()
         answer = response.head(self._call.request_id, self._finish(response)) + early[:end]
         self._release(left_over=len(early) > end)
         self.bytes_out = len(answer)
@@ -112,13 +114,14 @@ class Exchange(Transfer):
         body = cut(bytes(received)) if response.status == 200 else bytes(received)
         self._daemon.close()
         response.set_length(len(body))
+        if len(body) > INLINE:
+            return await self._stream(response, body, None)
         answer = response.head(self._call.request_id, self._finish(response)) + body
         self.bytes_out = len(answer)
         return answer
 
     async def _stream(self, response: Response, early: bytes, chunks: Chunks | None) -> bytes:
-        daemon = self._daemon.sock
-        assert daemon is not None
+        daemon = self._daemon.sock or self._client  # all of it is here already, see `_cut_answer`
         prefix = response.head(self._call.request_id, response.close)
         flow: Flow
         if chunks and self.last:
@@ -172,19 +175,6 @@ class Exchange(Transfer):
             self.lingering = None if down.done else self._daemon.give_up()
             self._daemon.close()
         return b""
-
-    def _finish(self, response: Response) -> bool:
-        """Settle whether the client's connection can go on; tell whether the answer must say that it can't."""
-        upload = self._upload
-        self.left_over = upload.left_over if upload else self._call.early
-        self.keep = not response.close and (upload is None or upload.complete)
-        return not self.keep
-
-    def _release(self, left_over: bool) -> None:
-        """Keep the daemon's connection for the next call if it is clean."""
-        if left_over or not self.keep or self._half_closed:
-            self._daemon.close()
-        self._daemon.received.clear()
 
 
 def _raw(response: Response, call: Call) -> bool:

@@ -1,7 +1,8 @@
 """Find images, and tell what of them a caller may know.
 
-An image is the caller's own when its label says so, or when a name of the caller's is on it; it is everybody's when no
-label makes it somebody's and a name that all may use is on it, or when it was pulled under such a name.
+An image is the caller's own when its label says so, when a name of the caller's is on it, or when the caller alone
+brought it: it counts for who did, also when no name is left. It is everybody's when no label makes it somebody's and a
+name that all may use is on it, or when it was pulled under such a name.
 Everything else does not exist: other people's builds, and images without a name and an owner, which are the steps of
 builds.
 """
@@ -65,6 +66,11 @@ class View:
         entry = self._ledger.find(name, identity)
         return entry is not None and entry.uid != self._uid
 
+    def brought(self, identity: str) -> bool:
+        """Tell whether the caller alone has brought an image, see `brought`."""
+        entry = self._ledger.find(identity, identity)
+        return entry is not None and entry.uid == self._uid and not entry.shared
+
     def _hides(self, name: str, identity: str) -> bool:
         entry = self._ledger.find(name, identity)
         return entry is not None and entry.uid != self._uid and not entry.shared
@@ -87,7 +93,11 @@ class View:
             if not self._hides(names.known(digest), identity) and names.repository(names.known(digest)) not in hidden
         ]
         owner = owner_of(item)
-        own = owner == self._uid or any(self.owns(names.known(name), identity) for name in tags + digests)
+        own = (
+            owner == self._uid
+            or self.brought(identity)
+            or any(self.owns(names.known(name), identity) for name in tags + digests)
+        )
         named = [names.known(name) for name in shown + kept]
         shared = (owner in (None, ROOT) and any(named)) or any(self._all_may(name, identity) for name in named)
         if not own and not shared:

@@ -93,6 +93,7 @@ class Naming:
     def _tagged(self, query: Query) -> Query:
         given = dict(query)
         repo, tag = given.get("repo", ""), given.get("tag", "")
+        self.wish = Wish([])
         if given.get("fromImage") or not repo:
             return query
         name = names.settable(repo, tag)

@@ -25,7 +25,7 @@ async def removed(ledger: Ledger, daemon: Daemon, ctx: Context, text: str) -> tu
     found = await images.find(ledger, daemon, ctx, text)
     view, told = View(ledger, ctx.caller.uid), images.full_names(found.whole)
     tags = [name for name in told if "@" not in name]
-    if not found.name and owner_of(found.whole) == ctx.caller.uid:
+    if not found.name and (owner_of(found.whole) == ctx.caller.uid or view.brought(found.id)):
         going, wish = told, Wish(tags, removing=True)
     else:
         if not found.name and len(tags or told) != 1:

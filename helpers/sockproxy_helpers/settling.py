@@ -36,7 +36,7 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
     except Unavailable:
         return  # it stays open: who asks for the name next finds out
     if item and current != before[0]:
-        await brought.note(ledger, daemon, item, entry.uid)
+        brought.note(ledger, item, entry.uid, claim, entry.shared)
         if claim and claim.pushes:
             withheld.pushed(ledger, entry.uid, names.repository(name), str(current))
     shared = before[1] if current == before[0] else entry.shared

@@ -1,15 +1,14 @@
 """Let one user at a time set or remove a name of an image, and write down whose it then is.
 
-A name is claimed before the daemon is asked to set or remove it, and settled by what the daemon has once the daemon is
-done with the call. Nobody else gets the name meanwhile, and who does not own a name that exists gets it never: neither
-another's, nor one that all share because it was there before sockproxy, or the administrator put it there.
+A name is claimed before the daemon is asked to set or remove it, and settled by what the daemon then has. Nobody else
+gets it meanwhile; who does not own one that exists (another's, the administrator's, older than sockproxy) never does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import brought, counts, images, names, withheld
+from . import brought, counts, described, images, names, withheld
 from .claims import Claim, Taken, Wish
 from .context import Context
 from .daemon import Daemon
@@ -49,6 +48,7 @@ class Tags:
         try:
             await self.add(claim, wish)
         except BaseException:
+            claim.had = None  # nothing comes of it
             self.release(claim)
             raise
         return claim
@@ -57,14 +57,12 @@ class Tags:
         """Claim names in addition; what was granted before one that is not stays claimed.
 
         Raises:
-            Taken: one of them is not the caller's to change.
-            Refused: they would be more than the role allows.
+            Taken, Refused: as for `claim`.
         """
         daemon = self.connect()
         try:
-            if wish.shared and claim.others is None:
-                claim.others = await withheld.others(self.ledger, daemon, claim.uid)
             async with self._lock:
+                await described.begin(self.ledger, daemon, claim, wish)
                 for name in dict.fromkeys(wish.names):
                     if name not in claim.names:
                         await self._grant(daemon, claim, name, wish)
@@ -93,7 +91,7 @@ class Tags:
             return True
 
     def until_looked_up(self, claim: Claim) -> Callable[[], None]:
-        """Give what to call when the daemon has looked up the names that are kept for a call."""
+        """Give what to call when the daemon has looked them up."""
         return lambda: self._still.drop(claim)
 
     async def _grant(self, daemon: Daemon, claim: Claim, name: str, wish: Wish) -> None:
@@ -106,16 +104,16 @@ class Tags:
         if not own and current is not None:
             if "@" in name and not wish.removing:
                 return  # a digest names the same image for ever: to set it again changes nothing
-            what = "remove" if wish.removing else "move"
-            why = f"the name {names.familiar(name)} is not yours to {what}: somebody else set it, or all share it"
+            what = f"the name {names.familiar(name)} is not yours to {'remove' if wish.removing else 'move'}"
+            why = f"{what}: somebody else set it, or all share it"
             raise Taken(name, f"{why} (allowed: names that you have set, and new ones)")
         if own and entry and self._changing.get(name) and bool(entry.shared) != bool(wish.shared):
             # What a pull brings is judged before it is anybody's; what a build makes is its user's at once
             raise Taken(name, f"{names.familiar(name)} is being set by another call of yours: try again")
         if not own:
             await self._room(daemon, claim)
+        was = (entry.id or entry.was) if own and entry else None
         try:
-            was = (entry.id or entry.was) if own and entry else None
             self.ledger.put(name, Entry(claim.uid, None, wish.shared, was))
         except OSError as error:
             raise Unavailable(f"whose names of images are can't be written down: {error.strerror}", 503) from error
@@ -138,8 +136,8 @@ class Tags:
         """Have a claim settled; see `settle`."""
         if claim:
             self._still.drop(claim)
-        if claim and claim.names:
-            self._loop.spawn(self.settle(claim, delay))
+            if claim.names or claim.had is not None:
+                self._loop.spawn(self.settle(claim, delay))
 
     async def settle(self, claim: Claim, delay: float = 0) -> None:
         """Write down whose the names of a claim are, by what the daemon now has."""
@@ -148,7 +146,7 @@ class Tags:
         await self.conclude(claim, claim.names)
 
     async def conclude(self, claim: Claim, done: list[str]) -> None:
-        """Settle those names of a claim that the daemon is done with; `claim.withheld` tells what was taken away."""
+        """Settle names of a claim that the daemon is done with; `claim.withheld` tells what was taken away."""
         daemon = self.connect()
         async with self._lock:
             for name in list(done):
@@ -157,6 +155,7 @@ class Tags:
                 if left:
                     self._changing[name] = left
                 await settle(self.ledger, daemon, name, claim, left)
+            await described.end(self.ledger, daemon, claim)
         daemon.close()
 
     async def share(self, uid: int, name: str, identity: str) -> bool:
@@ -169,6 +168,7 @@ class Tags:
             entry = self.ledger.get(name)
             if entry and entry.shared != PULLED and await withheld.kept(self.ledger, daemon, uid, name, identity):
                 return False
+            brought.too(self.ledger, identity, uid)
             if entry and entry.id == identity and not self._changing.get(name):
                 self.ledger.put(name, Entry(entry.uid, identity, PULLED))
         return True
@@ -180,7 +180,7 @@ class Tags:
             for name in self.ledger.unsettled():
                 if not self._changing.get(name):
                     await settle(self.ledger, daemon, name, None, 0)
-            await brought.forget(self.ledger, daemon)
+            await brought.recover(self.ledger, daemon)
         daemon.close()
 
 

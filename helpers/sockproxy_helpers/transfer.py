@@ -154,3 +154,16 @@ class Transfer:
             if error.sock is self._client:
                 raise Malformed(f"malformed body: {error}") from error
             upload[0].done = True  # the daemon takes no more: it has answered, or is about to
+
+    def _finish(self, response: Response) -> bool:
+        """Settle whether the client's connection can go on; tell whether the answer must say that it can't."""
+        upload = self._upload
+        self.left_over = upload.left_over if upload else self._call.early
+        self.keep = not response.close and (upload is None or upload.complete)
+        return not self.keep
+
+    def _release(self, left_over: bool) -> None:
+        """Keep the daemon's connection for the next call if it is clean."""
+        if left_over or not self.keep or self._half_closed:
+            self._daemon.close()
+        self._daemon.received.clear()

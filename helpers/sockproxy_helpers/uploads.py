@@ -45,11 +45,11 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
     elif ctx.operation == "ImageBuild":
         claim = approved.claim = await tags.claim(ctx, wish or Wish([]))
         build = Build(tags, ctx, claim, query, call.headers.get("x-registry-config", ""))
-        approved.judge = Judge(build.wanted, build.judge, _unpacked)
+        approved.judge, approved.last = Judge(build.wanted, build.judge, _unpacked), _last(tags, claim, call.request_id)
         return build.query
     elif wish:
         query = await _claim(tags, ctx, call, query, wish, approved)
-        if wish.shared and approved.claim:
+        if approved.claim and approved.claim.had is not None and ctx.operation != "ImageTag":
             approved.last = _last(tags, approved.claim, call.request_id)
         return query
     elif naming.still:
@@ -89,6 +89,9 @@ def _last(tags: Tags, claim: Claim, request_id: str) -> Last:
 
     async def last() -> bytes:
         await tags.conclude(claim, claim.names)
+        claim.had = None  # that was all
+        if claim.ctx.operation == "ImageCommit":  # its answer is no stream that can say so
+            withheld.refuse(claim)
         lines = (f"sockproxy: {why} (request {request_id})" for why in claim.withheld.values())
         return b"".join(map(withheld.line, lines))
 

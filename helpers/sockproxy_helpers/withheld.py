@@ -14,6 +14,7 @@ from . import brought, images, names
 from .claims import Claim
 from .context import Context
 from .daemon import Daemon
+from .errors import Refused
 from .images import ROOT, Item, View
 from .ledger import PUSHED, Entry, Ledger, Writer
 from .objects import labels_of, member, owner_of
@@ -25,15 +26,18 @@ _SAME = ("Created", "Config", "RootFS", "Architecture", "Os", "Author")  # of tw
 Others = dict[str, Item]
 
 
-async def others(ledger: Ledger, daemon: Daemon, uid: int) -> Others:
-    """Find the images that are somebody else's alone, steps of builds too, by their IDs."""
+def others(ledger: Ledger, items: list[Item], uid: int) -> Others:
+    """Find of all images, steps of builds too, those that are somebody else's alone, by their IDs."""
     view = View(ledger, uid)
-    found = await images.every(daemon, steps=True)
-    return {str(item.get("Id")): item for item in found if _is_others(ledger, view, item, uid)}
+    return {str(item.get("Id")): item for item in items if _is_others(ledger, view, item, uid)}
+
+
+async def _others(ledger: Ledger, daemon: Daemon, uid: int) -> Others:
+    return others(ledger, await images.every(daemon, steps=True), uid)
 
 
 def _is_others(ledger: Ledger, view: View, item: Item, uid: int) -> bool:
-    return brought.payer(ledger, item) not in (None, ROOT, uid) and view.cut(item) is None
+    return brought.owner(ledger, item) not in (None, ROOT, uid) and view.cut(item) is None
 
 
 async def foreign(ledger: Ledger, daemon: Daemon, ctx: Context) -> list[str]:
@@ -61,7 +65,7 @@ async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item,
         claim: of the call that set the name; None where that is not known any more.
     """
     before, brought_ = (claim.others or {}, claim.brought) if claim else ({}, None)
-    now, identity, view = await others(ledger, daemon, uid), str(item.get("Id")), View(ledger, uid)
+    now, identity, view = await _others(ledger, daemon, uid), str(item.get("Id")), View(ledger, uid)
     told = images.full_names(now.get(identity, {}))
     if identity not in before and not any(view.anothers(one, identity) for one in told):
         now.pop(identity, None)  # it has come from the registry, with another's label in it
@@ -95,7 +99,7 @@ async def kept(ledger: Ledger, daemon: Daemon, uid: int, name: str, identity: st
     """Tell whether an image is another's alone, and not in that repository as far as is known."""
     if ledger.find(_push(names.repository(name), identity), identity):
         return False
-    return identity in await others(ledger, daemon, uid)
+    return identity in await _others(ledger, daemon, uid)
 
 
 async def _alike(daemon: Daemon, item: Item, among: Others) -> list[str]:
@@ -123,6 +127,16 @@ def sentence(name: str) -> str:
     """Say why a name was taken away."""
     why = "is an image of somebody else's, who has not pushed it there through sockproxy"
     return f"{names.familiar(name)} {why} (allowed: what the registry itself has)"
+
+
+def refuse(claim: Claim) -> None:
+    """Say what was taken away.
+
+    Raises:
+        Refused: something was.
+    """
+    if claim.withheld:
+        raise Refused("", " and ".join(claim.withheld.values()))
 
 
 def pushed(ledger: Writer, uid: int, repository: str, identity: str) -> None:

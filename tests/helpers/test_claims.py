@@ -11,12 +11,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import brought, loads, names, pulls, still
-from sockproxy_helpers.brought import payer
+from sockproxy_helpers import loads, names, pulls, removals, still, withheld
+from sockproxy_helpers.brought import owner, whose
 from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.claims import Claim, Taken, Wish
 from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
+from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.loop import Loop
 from sockproxy_helpers.names import familiar, full
@@ -50,7 +51,12 @@ class Daemon:
     async def request(self, method: str, target: str, body: bytes = b"", **more: object) -> tuple[int, bytes]:
         if target.startswith("/images/json"):
             found = [
-                {"Id": item, "RepoTags": self._tags(item), "Labels": self.config.get(item, {}).get("Labels")}
+                {
+                    "Id": item,
+                    "RepoTags": [tag for tag in self._tags(item) if "@" not in tag],
+                    "RepoDigests": [tag for tag in self._tags(item) if "@" in tag],
+                    "Labels": self.config.get(item, {}).get("Labels"),
+                }
                 for item in dict.fromkeys(self.images.values())
             ]
             return 200, json.dumps(found).encode()
@@ -240,7 +246,7 @@ def test_a_daemon_that_does_not_tell(keeper: Keeper) -> None:
     keeper.daemon.request = request  # type: ignore[method-assign]
     finish(keeper.tags.settle(claim))
     assert keeper.entry("app") == (KIM, None, "")  # open, and still Kim's
-    with pytest.raises(Unavailable, match="does not tell what app:latest is"):
+    with pytest.raises(Unavailable, match="the Docker daemon lists no images"):
         keeper.claim(LEE, "app")
 
 
@@ -250,28 +256,132 @@ def test_who_brings_anothers_label_does_not_make_the_other_pay(keeper: Keeper) -
     keeper.daemon.config[NEW] = keeper.daemon.config[OLD] = {"Labels": {OWNER: str(LEE)}}
     keeper.set(LEE, "lees", OLD)
     for name, wish in (("loaded", {"shared": LOADED}), ("pulled", {"shared": PULLED})):
-        assert payer(keeper.tags.ledger, forged) == LEE
+        assert whose(keeper.tags.ledger, forged) == LEE
         keeper.set(KIM, name, NEW, **wish)
-        assert payer(keeper.tags.ledger, forged) is None
+        assert (owner(keeper.tags.ledger, forged), whose(keeper.tags.ledger, forged)) == (None, KIM)
         keeper.set(KIM, name, "sha256:" + "3" * 64)
-        assert payer(keeper.tags.ledger, forged) is None
-        assert keeper.tags.ledger.brought() == [NEW]
+        assert (owner(keeper.tags.ledger, forged), whose(keeper.tags.ledger, forged)) == (None, KIM)
+        assert NEW in keeper.tags.ledger.brought()
         assert keeper.tags.ledger.of(KIM) == [full(name)]  # no name of Kim's
         finish(keeper.tags.recover())  # it is gone
-        assert keeper.tags.ledger.brought() == []
+        assert NEW not in keeper.tags.ledger.brought()
         keeper.set(KIM, name, None)
     own = {"Id": OLD, "RepoTags": ["lees:latest"], "Labels": {OWNER: str(LEE)}}
     keeper.set(KIM, "same", OLD, shared=LOADED)
-    assert payer(keeper.tags.ledger, own) == LEE  # has a name of Lee's
+    assert whose(keeper.tags.ledger, own) == LEE  # has a name of Lee's
 
 
-def test_what_is_noted_is_bounded(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brought, "MOST", 3)
+@pytest.mark.parametrize("shared", [PULLED, LOADED])
+def test_what_is_brought_counts_for_who_did(keeper: Keeper, shared: str) -> None:
+    """On the disk until somebody else brings it, too; where lists have it, always."""
+    base, ledger = {"Id": NEW, "Labels": None}, keeper.tags.ledger
+    keeper.set(KIM, "base", NEW, shared=shared)
+    keeper.set(LEE, "tagged", NEW)
+    assert (whose(ledger, base), whose(ledger, base, disk=True)) == (KIM, KIM)
+    keeper.set(LEE, "mirror", NEW, shared=shared)
+    assert (whose(ledger, base), whose(ledger, base, disk=True)) == (KIM, None)
+    for name in ("base", "tagged", "mirror"):
+        keeper.daemon.set(name, None)
+    keeper.set(LEE, "base", OLD, shared=shared)  # what is gone is forgotten
+    keeper.set(LEE, "again", NEW, shared=shared)
+    assert (whose(ledger, base), whose(ledger, base, disk=True)) == (LEE, LEE)
+
+
+def test_who_pulls_what_another_has_pulled(keeper: Keeper) -> None:
+    base, ledger = {"Id": NEW, "Labels": None}, keeper.tags.ledger
+    keeper.daemon.set("before", OLD)
+    keeper.set(KIM, "base", NEW, shared=PULLED)
+    keeper.set(KIM, "mirror", OLD, shared=PULLED)  # was there
+    assert ledger.brought() == [NEW]
+    finish(keeper.tags.share(KIM, full("base"), NEW))
+    assert whose(ledger, base, disk=True) == KIM
+    finish(keeper.tags.share(LEE, full("base"), NEW))
+    assert (whose(ledger, base), whose(ledger, base, disk=True)) == (KIM, None)
+
+
+def test_who_brought_an_image_alone_may_see_and_remove_it(keeper: Keeper) -> None:
+    """It counts for who did, and no name may be left of it, or one that all share."""
+    digest = "base@sha256:" + "3" * 64
+    keeper.set(KIM, "base", NEW, shared=PULLED)
+    keeper.daemon.set(digest, NEW)
+    keeper.daemon.set("base", OLD)
+    for uid, seen in ((KIM, True), (LEE, False)):
+        item = {"Id": NEW, "Labels": {OWNER: str(LEE + 1)}}
+        assert (View(keeper.tags.ledger, uid).cut(item) is not None) == seen
+    going = removals.removed(keeper.tags.ledger, keeper.daemon, of(KIM), NEW)  # type: ignore[arg-type]
+    assert finish(going)[0] == NEW
+    keeper.set(LEE, "mirror", NEW, shared=PULLED)
+    keeper.daemon.set("mirror", None)
+    going = removals.removed(keeper.tags.ledger, keeper.daemon, of(KIM), NEW)  # type: ignore[arg-type]
+    assert finish(going)[0] == full(digest)
+
+
+def test_what_is_noted_is_forgotten_with_it(keeper: Keeper) -> None:
     for number in range(9):
         identity = f"sha256:{number:064x}"
         keeper.daemon.config[identity] = {"Labels": {OWNER: str(LEE)}}
         keeper.set(KIM, "app", identity)
-    assert len(keeper.tags.ledger.brought()) <= 3
+    assert len(keeper.tags.ledger.brought()) <= 2
+
+
+def labels(size: int) -> dict[str, Any]:
+    return {"Labels": {OWNER: str(KIM), "k": "x" * size}}
+
+
+def test_what_describes_images(keeper: Keeper) -> None:
+    """What has come over the bound goes again, the largest first; what was there before stays."""
+    three = of(KIM, tags=3)
+    third = "sha256:" + "3" * 64
+    keeper.daemon.config |= {OLD: labels(6000), NEW: labels(9000), third: labels(100)}
+    keeper.set(KIM, "old", OLD)
+    claim = finish(keeper.tags.claim(three, Wish([full("large"), full("small")])))
+    keeper.daemon.set("large", NEW)
+    keeper.daemon.set("small", third)
+    finish(keeper.tags.settle(claim))
+    assert set(keeper.daemon.images) == {full("old"), full("small")}
+    assert keeper.tags.ledger.of(KIM) == [full("old"), full("small")]
+    with pytest.raises(Refused, match=r"described in 12288 bytes together .*: removed again; remove some \(docker im"):
+        withheld.refuse(claim)
+    keeper.daemon.set("past", NEW)
+    with pytest.raises(Refused, match=r"described in 12288 bytes together .*, and yours have 15\d+: remove some"):
+        finish(keeper.tags.claim(three, Wish([])))
+    assert finish(keeper.tags.claim(three, Wish([full("old")], removing=True))).names
+    assert finish(keeper.tags.claim(of(KIM, tags=None), Wish([]))).had == {OLD, NEW, third}  # type: ignore[arg-type]
+    assert finish(keeper.tags.claim(of(LEE, tags=2), Wish([]))).had == {OLD, NEW, third}
+
+
+def test_what_describes_pulled_images(keeper: Keeper) -> None:
+    """Whoever uses them: who brought them has lists grow. So do digests, of which one tag may have had many."""
+    two = of(KIM, tags=2)
+    keeper.daemon.config |= {NEW: {"Labels": {"k": "x" * 9000}}, OLD: {"Labels": None}}
+    claim = finish(keeper.tags.claim(two, Wish([full("large")], shared=PULLED)))
+    keeper.daemon.set("large", NEW)
+    finish(keeper.tags.settle(claim))
+    assert (keeper.daemon.images, "" in claim.withheld) == ({}, True)
+    keeper.daemon.set("before", OLD)
+    keeper.set(KIM, "mine", OLD)
+    for number in range(100):
+        keeper.daemon.set(f"mine@sha256:{number:064x}", OLD)
+    with pytest.raises(Refused, match=r"described in 8192 bytes together"):
+        finish(keeper.tags.claim(two, Wish([])))
+    assert finish(keeper.tags.claim(of(LEE, tags=2), Wish([]))).had == {OLD}
+
+
+def test_an_image_that_can_not_be_removed(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = of(KIM, tags=2)
+    keeper.daemon.config |= {NEW: labels(9000)}
+    claim = finish(keeper.tags.claim(two, Wish([full("large")])))
+    keeper.daemon.set("large", NEW)
+    asked = keeper.daemon.request
+
+    async def request(method: str, target: str, body: bytes = b"", **more: object) -> tuple[int, bytes]:
+        return (409, b"{}") if method == "DELETE" else await asked(method, target, body)
+
+    monkeypatch.setattr(keeper.daemon, "request", request)
+    finish(keeper.tags.settle(claim))
+    assert (claim.withheld, keeper.entry("large")) == ({}, (KIM, NEW, ""))
+    with pytest.raises(Refused, match="described in 8192 bytes"):
+        finish(keeper.tags.claim(two, Wish([])))
 
 
 # Archives of images
