@@ -26,8 +26,8 @@ FORWARDED = {
     "x-registry-auth": "X-Registry-Auth",
     "x-registry-config": "X-Registry-Config",
 }
-UPGRADES = ("tcp", "websocket")
-BUILDKIT_UPGRADES = ("h2c",)
+UPGRADES, BUILDKIT_UPGRADES = ("tcp", "websocket"), ("h2c",)
+_NO_PAIRS, _NO_TEXTS = list[tuple[str, str]](), dict[str, str]()  # one for all that have forgotten theirs
 
 
 class Call:
@@ -88,7 +88,7 @@ class Call:
 
     def forget(self) -> None:
         """Keep what the end of a stream needs alone: it may last for days."""
-        self.query, self.session, self.variables, self.headers = [], [], {}, {}
+        self.query, self.session, self.variables, self.headers = _NO_PAIRS, _NO_PAIRS, _NO_TEXTS, _NO_TEXTS
         self.body = self.early = b""
 
     def again(self, request_id: str) -> Call:

@@ -59,12 +59,15 @@ class Exchange(Transfer):
             Gone: the client is gone.
         """
         await self._daemon.send(self._request(query, body, {} if heads is None else heads))
+        del query, body, heads  # a stream may last for days
         try:
             self._begin_upload()
             response = await self._response()
             self.status = response.status
             if response.status == 101 or (response.status == 200 and _raw(response, self._call)):
-                return await self._tunnel(response)
+                head = response.head(self._call.request_id, False)
+                del response
+                return await self._tunnel(head)
             return await self._answer(response)
         except BaseException:
             if not self.mediated:
@@ -150,18 +153,17 @@ class Exchange(Transfer):
         self._release(left_over=bool(flow.left_over))
         return b""
 
-    async def _tunnel(self, response: Response) -> bytes:
+    async def _tunnel(self, head: bytes) -> bytes:
         """Pass bytes both ways until both have ended, half-closes included."""
         daemon, client = self._daemon.sock, self._client
         assert daemon is not None
         if self.mediated:
             self._announce()
-            head = response.head(self._call.request_id, False)
             await self.mediated.run(self._channel.fileno(), client, self._daemon, head, self._call.early)
             return b""
         up = Raw(client, daemon, self._call.early, None)
         self._call.forget()
-        head, begun = response.head(self._call.request_id, False), bytes(self._daemon.received)
+        begun = bytes(self._daemon.received)
         down: Flow = Raw(daemon, client, begun, None, head)
         if self.recording:
             down = Recorded(daemon, client, begun, head, self.recording)

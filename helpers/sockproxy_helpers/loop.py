@@ -178,7 +178,7 @@ class Lock:
 
     def __init__(self, loop: Loop) -> None:
         self._loop, self._held = loop, False
-        self._waiting: deque[Task] = deque()
+        self._waiting: list[Task] = []  # an empty deque has 600 bytes, and each call has such a lock
 
     async def __aenter__(self) -> None:
         while self._held:
@@ -190,4 +190,4 @@ class Lock:
     async def __aexit__(self, *_: object) -> None:
         self._held = False
         if self._waiting:
-            self._loop.wake(self._waiting.popleft())
+            self._loop.wake(self._waiting.pop(0))

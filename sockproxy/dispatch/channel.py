@@ -141,3 +141,4 @@ async def _receive(channel: socket.socket) -> Reply:
         if header != {"sent": True}:
             return Reply(header, payload, *header.pop("lent", ()))  # type: ignore[misc]
         sent = True
+        del message, header, payload  # a stream may last for days

@@ -6,10 +6,8 @@ Of a request it tells the operation and what it is about, as the record does, an
 from __future__ import annotations
 
 import bisect
-import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
 from http import HTTPStatus
 
 from sockproxy.errors import CallError, Denied
@@ -30,7 +28,7 @@ def is_stream(operation: Operation) -> bool:
 
 
 class Visit:
-    """Hold what is known of one connection.
+    """Hold what is known of one connection: no generator, of which an idle stream would hold half a kilobyte.
 
     Attributes:
         began: seconds since the epoch; `since` of the call under way.
@@ -38,14 +36,23 @@ class Visit:
         asked: what is being asked for, as far as it was read.
     """
 
-    __slots__ = ("about", "asked", "began", "operation", "requests", "since", "who")
+    __slots__ = ("_meter", "about", "asked", "began", "operation", "requests", "since", "who")
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self.began, self.since, self.requests = time.time(), 0.0, 0
         self.who: Caller | None = None
         self.operation: Operation | None = None
         self.about: list[str] = []
         self.asked = ""
+
+    def __enter__(self) -> Visit:
+        self._meter.visits.add(self)
+        self._meter.connections += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._meter.visits.discard(self)
 
 
 class UnderWay:
@@ -92,16 +99,9 @@ class Meter:
         self.refusals: deque[dict[str, object]] = deque(maxlen=REFUSALS)
         self._ring, self._last = [0] * MINUTE, 0
 
-    @contextlib.contextmanager
-    def visit(self) -> Iterator[Visit]:
-        """Count a connection, for as long as it lasts."""
-        visit = Visit()
-        self.visits.add(visit)
-        self.connections += 1
-        try:
-            yield visit
-        finally:
-            self.visits.discard(visit)
+    def visit(self) -> Visit:
+        """Count a connection, for as long as it lasts: `with meter.visit() as visit`."""
+        return Visit(self)
 
     def call(self, visit: Visit, operation: Operation, about: list[str]) -> UnderWay:
         """Count a call that a helper takes: `with meter.call(…)`."""

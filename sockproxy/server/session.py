@@ -20,7 +20,7 @@ from sockproxy.server.client import Client
 from sockproxy.server.lending import Lending
 from sockproxy.server.login import Vouched
 from sockproxy.server.memo import Memo, Request
-from sockproxy.server.meter import Meter, Visit
+from sockproxy.server.meter import Meter
 from sockproxy.server.traffic import PATIENCE, Seat, Traffic
 from sockproxy_helpers import caller, peer
 from sockproxy_helpers.caller import Caller
@@ -78,13 +78,13 @@ class Session:
         self._unread = False  # the client may still be sending this request's body
         self._vouched: Vouched | None = None
         self._held = ""  # what was presented once for the whole connection
-        self._visit = Visit()
+        self._visit = services.meter.visit()
         self._lending = Lending(seat.account, services.lent)
 
     async def run(self) -> None:
         """Serve until either side has had enough."""
         try:
-            with self._services.meter.visit() as self._visit:
+            with self._visit:
                 with self._wait:
                     while await self._request() and (self._lending.turns or not self._services.draining):
                         pass
@@ -104,6 +104,7 @@ class Session:
                 return False
             await self._turn()
             request = await self._read(untrusted_head)
+            del untrusted_head  # a stream may last for days
             if request is None:
                 return await self._tokens()
             if request.operation.scope == "front":

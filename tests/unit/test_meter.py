@@ -74,7 +74,7 @@ def test_it_is_the_format_of_prometheus() -> None:
 def test_what_is_kept_is_bounded() -> None:
     meter = Meter()
     for number in range(USERS + 5):
-        meter.refuse(Visit(), Caller(number, 1, 1, f"u{number}", [], ""), Denied("y" * 5000), "")
+        meter.refuse(Visit(meter), Caller(number, 1, 1, f"u{number}", [], ""), Denied("y" * 5000), "")
     assert (len(meter.users), len(meter.refusals), len(str(meter.refusals[-1]["why"]))) == (USERS, REFUSALS, 500)
     assert meter.refused[403] == USERS + 5
 
