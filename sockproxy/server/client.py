@@ -43,6 +43,13 @@ class Client:
             more, self._held = large - self._held, large
             self.account.hold(more)
 
+    def look(self) -> None:
+        """Take what has come with the connection: by the time that it is known whose it is, most clients have asked."""
+        try:
+            self.buffer += self.sock.recv(RECEIVE)
+        except OSError:
+            pass  # nothing yet, or never: the next read waits for it, or says so
+
     async def receive(self) -> bytes:
         """Receive some bytes; none at the end, which is also how a reset ends it."""
         while True:

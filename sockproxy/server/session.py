@@ -85,6 +85,7 @@ class Session:
         """Serve until either side has had enough."""
         try:
             with self._visit:
+                self._client.look()
                 with self._wait:
                     while await self._request() and (self._lending.turns or not self._services.draining):
                         pass

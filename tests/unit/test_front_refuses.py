@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from sockproxy.api.route import route
@@ -18,6 +19,7 @@ from sockproxy.server.client import Client
 from sockproxy.server.session import Session
 
 ANY: Any = None
+PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 
 
 class Auth:
@@ -78,6 +80,44 @@ async def test_a_head_that_does_not_come_to_its_end(autojump_clock: MockClock) -
         with pytest.raises(RequestError, match="the request head did not come to its end") as failed:
             await Client(ours, ANY).head()
     assert failed.value.status == 408
+
+
+@pytest.mark.parametrize("came", range(len(PING) + 1))
+async def test_what_has_come_with_a_connection_is_the_beginning_of_what_follows(came: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        client = Client(ours, ANY)
+        theirs.sendall(PING[:came])
+        client.look()
+        assert bytes(client.buffer) == PING[:came]
+        theirs.sendall(PING[came:] + b"next")
+        theirs.shutdown(socket.SHUT_WR)
+        assert await client.head() == PING
+        rest = bytes(client.buffer)
+        while more := await client.receive():
+            rest += more
+        assert rest == b"next"
+
+
+@pytest.mark.parametrize("how", ["nothing", "half", "gone"])
+async def test_who_is_looked_at_too_soon_or_too_late(how: str, autojump_clock: MockClock) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"GET /" if how == "half" else b"")
+        if how == "gone":
+            ours.sendall(b"unread")  # so that the end is a reset
+            theirs.close()
+        client = Client(ours, ANY)
+        client.look()
+        with trio.move_on_after(3600) as still:
+            if how == "half":
+                with pytest.raises(RequestError, match="did not come to its end"):
+                    await client.head()
+            else:
+                assert await client.head() == b""
+        assert still.cancelled_caught == (how == "nothing")  # a connection may be idle for ever
 
 
 @pytest.mark.parametrize(("ends", "status"), [(True, 400), (False, 408)])
