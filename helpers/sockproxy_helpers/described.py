@@ -108,6 +108,7 @@ async def _removed(ledger: Writer, daemon: Daemon, item: Item, uid: int) -> bool
         status, _ = await daemon.request("DELETE", f"/images/{quote(name, '/:@')}")
         if status not in (200, 404):
             return False
-        if name in own:
+        entry = ledger.get(name)
+        if name in own and entry and entry.uid == uid:  # others have gone on meanwhile
             ledger.put(name, None)
     return bool(going)

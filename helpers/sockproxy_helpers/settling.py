@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+
 from . import brought, names, withheld
 from .claims import Claim
 from .daemon import Daemon
 from .errors import Unavailable
+from .images import Item
 from .ledger import Entry, Writer
+from .loop import Wait, Want
 from .pulls import item_of
 
+Removal = Callable[[dict[str, int]], Coroutine[Wait, Want, None]]  # is given what is being changed
 
-async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None, changing: int) -> None:
+
+async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None, changing: int) -> Removal | None:
     """Settle a name.
 
     Args:
         claim: of the call; None for one that a process before this one has granted.
         changing: how many calls of the same user's are still at it.
+
+    Returns:
+        What takes the name away, where it means what is another's alone. It stays open until then, and is nobody's.
     """
     before = claim.before[name] if claim else (None, "")
     entry = ledger.get(name)
     if not entry:
-        return
+        return None
     try:
         item = await item_of(daemon, name)
         current = str(item["Id"]) if item else None
         if item and current != before[0] and entry.shared:
             other = await withheld.taken(ledger, daemon, entry.uid, name, item, claim)
             if other:
-                left = await withheld.withdraw(daemon, name, item, other)
                 if claim:
                     claim.withheld[name] = withheld.sentence(name)
-                if not changing:
-                    ledger.put(name, left)
-                return
+                return lambda changing: _withdraw(ledger, daemon, name, entry.uid, changing, item, other)
     except Unavailable:
-        return  # it stays open: who asks for the name next finds out
+        return None  # it stays open: who asks for the name next finds out
     if item and current != before[0]:
         brought.note(ledger, item, entry.uid, claim, entry.shared)
         if claim and claim.pushes:
@@ -44,3 +50,17 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
         ledger.put(name, Entry(entry.uid, current, shared) if current else None)
     elif current:
         ledger.put(name, Entry(entry.uid, None, entry.shared, current))
+    return None
+
+
+async def _withdraw(
+    ledger: Writer, daemon: Daemon, name: str, uid: int, changing: dict[str, int], item: Item, other: str
+) -> None:
+    """Take a name away, and write down what is left, unless somebody has claimed it again."""
+    try:
+        left = await withheld.withdraw(daemon, name, item, other)
+    except Unavailable:
+        return
+    entry = ledger.get(name)
+    if entry and entry.uid == uid and entry.id is None and not changing.get(name):
+        ledger.put(name, left)

@@ -16,7 +16,7 @@ from .errors import Unavailable
 from .ledger import PULLED, Entry, Ledger, Writer
 from .loop import Lock, Loop
 from .pulls import image_of
-from .settling import settle
+from .settling import Removal, settle
 from .still import Still
 
 KEEPER = "filesystem"  # the scope whose helper grants claims
@@ -149,14 +149,21 @@ class Tags:
         """Settle names of a claim that the daemon is done with; `claim.withheld` tells what was taken away."""
         daemon = self.connect()
         async with self._lock:
+            removals = []
             for name in list(done):
                 claim.names.remove(name)
                 left = self._changing.pop(name) - 1
                 if left:
                     self._changing[name] = left
-                await settle(self.ledger, daemon, name, claim, left)
-            await described.end(self.ledger, daemon, claim)
+                removals.append(await settle(self.ledger, daemon, name, claim, left))
+        await self._remove(daemon, removals)
+        await described.end(self.ledger, daemon, claim)
         daemon.close()
+
+    async def _remove(self, daemon: Daemon, removals: list[Removal | None]) -> None:
+        """Take names away while others go on: to remove an image, the daemon waits for containers that are stuck."""
+        for remove in filter(None, removals):
+            await remove(self._changing)
 
     async def share(self, uid: int, name: str, identity: str) -> bool:
         """Let all use an image by a name that somebody else got from its registry, too, as if that had been first.
@@ -177,10 +184,10 @@ class Tags:
         """Settle what was open when the last process ended."""
         daemon = self.connect()
         async with self._lock:
-            for name in self.ledger.unsettled():
-                if not self._changing.get(name):
-                    await settle(self.ledger, daemon, name, None, 0)
+            open_ = [name for name in self.ledger.unsettled() if not self._changing.get(name)]
+            removals = [await settle(self.ledger, daemon, name, None, 0) for name in open_]
             await brought.recover(self.ledger, daemon)
+        await self._remove(daemon, removals)
         daemon.close()
 
 

@@ -19,7 +19,7 @@ from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
-from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.loop import Loop, Wait
 from sockproxy_helpers.names import familiar, full
 from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.tags import Tags
@@ -33,11 +33,12 @@ OLD, NEW = ("sha256:" + digit * 64 for digit in "12")
 
 
 class Daemon:
-    """A daemon with names of images; `config` is what is known of some, by their ID."""
+    """A daemon with names of images; `config` is what is known of some, by their ID; it may not get to `removes`."""
 
     def __init__(self) -> None:
         self.images: dict[str, str] = {}
         self.config: dict[str, dict[str, Any]] = {}
+        self.removes = True
 
     def set(self, name: str, identity: str | None) -> None:
         """Have a name name an image, or nothing."""
@@ -62,6 +63,8 @@ class Daemon:
             return 200, json.dumps(found).encode()
         reference = unquote(target.partition("?")[0].removeprefix("/images/").removesuffix("/json"))
         if method == "DELETE":
+            while not self.removes:
+                await Wait({}, None)
             self.set(reference, None)
             return 200, b"[]"
         identity = reference if reference in self.images.values() else self.images.get(names.known(reference))

@@ -11,6 +11,7 @@ import pytest
 
 from sockproxy_helpers import withheld
 from sockproxy_helpers.chunks import Chunks
+from sockproxy_helpers.claims import Taken
 from sockproxy_helpers.concluded import Concluded
 from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
@@ -197,3 +198,22 @@ def test_an_archive_that_lacks_layers(kims: Keeper, lacks: list[str]) -> None:
     kims.daemon.set("loaded", NEW)
     finish(kims.tags.settle(claim))
     assert (kims.entry("loaded") is None) == (lacks == ["sha256:one"])
+
+
+def test_others_do_not_wait_while_a_name_is_taken_away(kims: Keeper) -> None:
+    """The daemon removes no image while a container hangs, anybody's: it waits, and for ever."""
+    claim = kims.claim(LEE, "evil", shared=LOADED)
+    kims.daemon.set("evil", OLD)
+    kims.daemon.removes = False
+    settling = kims.tags.settle(claim)
+    for _ in range(9):
+        settling.send(None)  # as far as it goes
+    assert kims.entry("evil") == (LEE, None, LOADED)
+    assert not sees(kims, LEE, OLD)
+    kims.set(KIM, "another", OLD)
+    with pytest.raises(Taken):
+        kims.claim(KIM, "evil")
+    kims.daemon.removes = True
+    finish(settling)
+    assert set(kims.daemon.images) == {full("kims"), full("another")}
+    assert kims.entry("evil") is None
