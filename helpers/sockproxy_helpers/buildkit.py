@@ -129,9 +129,11 @@ class Mediated:
                 await self._share(daemon)
             if ask == "solve":
                 return await self._solve(question, daemon)
-            if ask == "frontend":
+            if ask == "base":
+                await withheld.base(self._ledger, daemon, self._context, question)
+            elif ask == "frontend":
                 return {"rid": await self._intend("BuildKitFrontend", plain(question.get("build")), [])}
-            if ask == "outcome":
+            elif ask == "outcome":
                 out: dict[str, object] = {key: text(question.get(key)) for key in ("status", "image")}
                 out["grpc_status"] = out.pop("status")
                 await self._over(str(question.get("rid")), out)

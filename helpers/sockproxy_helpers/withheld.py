@@ -90,6 +90,28 @@ async def _not_brought(daemon: Daemon, item: Item, among: Others, has: set[str])
     return ""
 
 
+async def base(ledger: Ledger, daemon: Daemon, ctx: Context, told: dict[str, object]) -> None:
+    """See that an image that BuildKit is about to build from, by whatever manifest, is not somebody else's alone.
+
+    Args:
+        told: the image's name and, of its config, the digest (of the classic store its ID), layers, owner and time.
+
+    Raises:
+        Refused: it is, and not in that repository as far as is known.
+    """
+    name, config = str(told.get("name")).partition("@")[0], told.get("config")
+    config = config if isinstance(config, dict) else {}
+    repository = names.repository(names.known(name))
+    for identity, other in (await _others(ledger, daemon, ctx.caller.uid)).items():
+        same = identity == config.get("id")
+        if not same and str(owner_of(other) or "") == config.get("owner"):
+            whole = await item_of(daemon, identity) or {}
+            times = [str(one)[:19] for one in (whole.get("Created"), config.get("created"))]  # to the second
+            same = _layers(whole) == config.get("layers") and times[0] == times[1]
+        if same and not ledger.find(_push(repository, identity), identity):
+            raise Refused("", sentence(names.known(name) or name))
+
+
 def _layers(item: Item) -> list[str]:
     layers = member(item, "RootFS", "Layers")
     return [str(layer) for layer in layers] if isinstance(layers, list) else []

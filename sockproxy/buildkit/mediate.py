@@ -7,7 +7,9 @@ over would have BuildKit, not the Docker API, and no other user's connection.
 
 from __future__ import annotations
 
+import functools
 import socket
+from urllib.parse import unquote
 
 import trio
 from google.protobuf.message import DecodeError
@@ -18,7 +20,7 @@ from sockproxy.buildkit.http2 import Side
 from sockproxy.buildkit.judge import clean, judge
 from sockproxy.buildkit.methods import FAULTS, Fault, Method
 from sockproxy.buildkit.request import Facts, Request
-from sockproxy.buildkit.schema import Schema
+from sockproxy.buildkit.schema import Message, Schema
 from sockproxy.buildkit.stream import Headers, ProtocolError, Reset, Stream
 from sockproxy.buildkit.treatments import TREATMENTS, Treatment
 from sockproxy_helpers.errors import Malformed, Refused, Unavailable
@@ -159,6 +161,7 @@ class Mediation:
             while (untrusted_answer := await call.message()) is not None:
                 answer = self._schema.parse(method.answer, untrusted_answer)
                 clean(self._schema, method.answer, answer)
+                await treatment.judge(answer, functools.partial(self._ask, head))
                 kept = treatment.answer(answer)
                 if kept is not None:
                     await self._begin(stream)
@@ -177,6 +180,29 @@ class Mediation:
             with trio.CancelScope(shield=True), trio.move_on_after(5):
                 if not over:
                     await treatment.after(status)
+
+    async def _ask(self, head: Headers, path: str, body: bytes, kind: str) -> Message:
+        """Call the daemon about the build of a call under way.
+
+        Raises:
+            Unavailable: it has no answer, or says no; its words.
+        """
+        call, over = self._daemon.open(), False
+        try:
+            fields = [(":path", path) if name == ":path" else (name, text) for name, text in head]
+            await self._daemon.send_head(call, [field for field in fields if field[0] != "grpc-timeout"])
+            await self._daemon.send_message(call, body, end=True)
+            await call.get_head()
+            untrusted_answer = await call.message()
+            over = untrusted_answer is not None and await call.message() is None
+            if untrusted_answer is None or not over:
+                told = dict(methods.pass_trailers(call.trailers or call.head or []))
+                raise Unavailable(f"the builder does not tell: {unquote(told.get('grpc-message', 'no reason given'))}")
+            return self._schema.parse(kind, untrusted_answer)
+        except Reset as error:
+            raise Unavailable("the Docker daemon broke off the call") from error
+        finally:
+            await self._daemon.close(call, over=over)
 
     async def _begin(self, stream: Stream) -> None:
         if not stream.answered:

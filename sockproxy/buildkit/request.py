@@ -23,6 +23,7 @@ class Facts:
         context: the caller, and the role's rules.
         operations: of those that matter here, the ones that the role allows.
         cgroup: under which the steps of builds run; "" for the daemon's own.
+        judged: the images, as a build has them, of which the root helper has said that they may be used.
         seen: hashes of what the daemon said of results; a client may hand that back, and nothing else.
     """
 
@@ -36,6 +37,7 @@ class Facts:
         self.request_id: str = facts["rid"]
         self.cgroup: str = facts["cgroup"]
         self.seen: set[bytes] = set()
+        self.judged: set[bytes] = set()
 
     @property
     def mark(self) -> str:

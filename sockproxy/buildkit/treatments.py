@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sockproxy.buildkit import policy, results, rules
+from sockproxy.buildkit import bases, policy, results, rules
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.methods import Method
 from sockproxy.buildkit.request import Request
@@ -33,6 +33,13 @@ class Treatment:
 
         Raises:
             Refused, Malformed, NotFound, Unavailable: the call may not go on.
+        """
+
+    async def judge(self, answer: Message, ask: bases.Ask) -> None:
+        """See that an answer may be passed on.
+
+        Args:
+            ask: calls the daemon about the same build.
         """
 
     def answer(self, message: Message) -> Message | None:
@@ -77,6 +84,12 @@ class Solve(Recorded):
         if getattr(message.Definition, "def") and not _IMAGES.isdisjoint({*outputs, message.ExporterDeprecated}):
             request.context.path = "SolveRequest.Definition"
             raise request.context.refusal("would make an image that is nobody's (allowed: an output to a file)")
+        if bases.needed(request) and (message.Frontend or bases.images(request.origins)):
+            request.context.path = "SolveRequest"
+            why = (
+                "may not build at once what images are in (allowed: by a client's gateway, as docker buildx build does)"
+            )
+            raise request.context.refusal(why)
         noted = _noted(message.FrontendAttrs, request.origins)
         noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
         reply = await self._record({"ask": "solve", "tags": request.tags, "pushes": request.pushes, "build": noted})
@@ -101,7 +114,14 @@ class Frontend(Recorded):
     async def before(self, message: Message) -> None:
         """Have the intent recorded."""
         _import(message, "CacheImports", self.request)
+        if bases.needed(self.request):
+            message.Evaluate = False  # what runs, does when the result is returned
         await self._record({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
+
+    async def judge(self, answer: Message, ask: bases.Ask) -> None:
+        """See whose the images are that it is from."""
+        if bases.needed(self.request):
+            await bases.judge(self._schema, self._helper, self.request, answer, ask)
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""

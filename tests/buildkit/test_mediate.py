@@ -255,7 +255,7 @@ def test_nothing_is_done_that_the_helper_refuses() -> None:
 def test_a_frontend_hands_back_what_it_was_given() -> None:
     result = {"ref": {"id": "r", "def": {"def": [b"x"]}}, "metadata": {"containerimage.config": b"{}"}}
     answer = message("gateway.SolveResponse", result=result)
-    with mediated({BRIDGE + "Solve": [answer]}) as around:
+    with mediated({BRIDGE + "Solve": [answer]}, facts({"registries": []})) as around:
         build = {"buildkit_controlapi_buildid": "ref1"}
         forged = message("gateway.ReturnRequest", result=result)
         assert around.client.call(BRIDGE + "Return", forged, **build).status == DENIED

@@ -13,6 +13,7 @@ from sockproxy_helpers import withheld
 from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.claims import Taken
 from sockproxy_helpers.concluded import Concluded
+from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.loads import MANIFEST
@@ -131,6 +132,36 @@ def test_no_build_is_from_it(kims: Keeper) -> None:
     ctx = of(LEE, sees_all=False)
     digest = f"*@{OLD}"
     assert finish(withheld.foreign(kims.tags.ledger, kims.daemon, ctx)) == [full("kims"), digest]  # type: ignore[arg-type]
+
+
+def config(**other: object) -> dict[str, object]:
+    told = {"id": NEW, "owner": str(KIM), "layers": ["sha256:one"], "created": "2026-01-02T03:04:05.678Z"}
+    return {"name": f"{REPOSITORY}:1@{NEW}", "config": told | other}
+
+
+@pytest.mark.parametrize(
+    ("told", "uid", "hers"),
+    [
+        (config(), LEE, True),  # containerd's store: the ID is another digest
+        (config(id=OLD, owner="", layers=[], created=""), LEE, True),  # the classic one: it is the config's
+        (config(), KIM, False),
+        (config(owner=""), LEE, False),
+        (config(layers=["sha256:two"]), LEE, False),
+        (config(layers=[]), LEE, False),
+        (config(created="2026-01-02T03:04:06Z"), LEE, False),
+        ({"name": "x", "config": None}, LEE, False),
+    ],
+)
+def test_no_build_is_from_what_has_its_config(kims: Keeper, told: dict[str, object], uid: int, hers: bool) -> None:
+    kims.daemon.config[OLD] |= {"Layers": ["sha256:one"], "Created": "2026-01-02T03:04:05.6Z"}
+    asked = withheld.base(kims.tags.ledger, kims.daemon, of(uid, sees_all=False), told)  # type: ignore[arg-type]
+    if not hers:
+        finish(asked)
+        return
+    with pytest.raises(Refused, match=r"^evil:1 is an image of somebody else"):
+        finish(asked)
+    withheld.pushed(kims.tags.ledger, KIM, REPOSITORY, OLD)
+    finish(withheld.base(kims.tags.ledger, kims.daemon, of(uid, sees_all=False), told))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

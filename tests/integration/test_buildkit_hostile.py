@@ -70,8 +70,12 @@ def by_hand(path: Path | str, user: User, ref: str, *operations: bytes) -> tuple
     return why, b"".join(logs).decode()
 
 
-def test_low_level_definitions_of_others_caches_and_images(proxy28: Proxy, users: Users) -> None:
-    alice, bob, engine = users.alice, users.bob, proxy28.engine
+def test_low_level_definitions_of_others_caches_and_images(
+    proxy28: Proxy, users: Users, start_proxy: Callable[..., Proxy]
+) -> None:
+    rules = "roles:\n  developer: {extends: developer, registries: ['docker.io/*']}\n"
+    alice, bob, engine, listing = users.alice, users.bob, proxy28.engine, proxy28
+    proxy28 = start_proxy(engine, default_policy(users) + rules)
     hers = "FROM busybox\nRUN --mount=type=cache,id=llb,target=/c echo hers >/c/word\n"
     assert_done(dockerfile(proxy28, alice, hers, "-t", "llb:1"))
     base = llb.source("docker-image://docker.io/library/busybox:latest")
@@ -83,6 +87,7 @@ def test_low_level_definitions_of_others_caches_and_images(proxy28: Proxy, users
         image = llb.source(f"docker-image://{name}")
         why, printed = by_hand(proxy28.listen, bob, f"image{number}", image, llb.step(image, "true"))
         assert "denied by policy" in why, why
+    assert "may not build at once what images are in" in by_hand(listing.listen, bob, "free", base, cached)[0]
     own = llb.step(base, "sh", "-c", "hostname; cat /proc/self/cgroup")
     why, printed = by_hand(proxy28.listen, bob, "own", base, own)
     assert (why, printed.startswith(f"sockproxy-{bob.uid}\n"), f"/{bob.uid}/builds/" in printed) == ("", True, True)

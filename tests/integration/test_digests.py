@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.integration.test_buildkit import build
 from tests.integration.test_buildkit import folder as lay_out
 from tests.integration.test_loads import member, pack
 from tests.support.belongings import Person
-from tests.support.claiming_registry import ClaimingRegistry
+from tests.support.claiming_registry import MANIFEST, ClaimingRegistry
 from tests.support.cli import assert_done
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy
@@ -197,6 +198,46 @@ def test_no_build_is_from_anothers_manifest(scene: Scene, proxy_of: Proxy, users
         done = build(proxy_of, users.bob, "--progress=plain", "--no-cache", context)
         assert (done.returncode, "denied by policy" in done.stderr) == (1, True), done.stderr[-500:]
         assert "a1ices" not in done.stderr
+
+
+def test_no_build_is_from_anothers_config(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
+    """By a manifest, an index or a layout that names no more of it than that: BuildKit has all else."""
+    registry, bare = scene.registry, proxy_of.environment(users.root) | {"DOCKER_HOST": f"unix://{store.socket}"}
+    hers = str(lay_out(users.alice, "hers", {"Dockerfile": f"{PRIVATE}RUN echo {registry.name} >/more\n"}))
+    log = build(proxy_of, users.alice, "-t", "alices:2", hers).stderr
+    (config,) = set(re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log))
+    layers = scene.people.root.get("GET", "/images/alices:2/json")["RootFS"]["Layers"]
+    manifest = registry.offer("stolen", config, [(f"sha256:{number:064x}", 300) for number in range(len(layers))])
+    registry.wrap("wrapped", manifest, len(registry.text(manifest)))
+    layout = users.bob.home / "layout"
+    described = {"mediaType": MANIFEST, "digest": manifest, "size": len(registry.text(manifest))}
+    described["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
+    lay_out(
+        users.bob, "layout",
+        {
+            "oci-layout": '{"imageLayoutVersion": "1.0.0"}',
+            "index.json": json.dumps({"schemaVersion": 2, "manifests": [described]}),
+            f"blobs/sha256/{manifest.partition(':')[2]}": registry.text(manifest),
+        },
+    )  # fmt: skip
+    stolen, wrapped = (f"{scene.repository}:{tag}" for tag in ("stolen", "wrapped"))
+    ways = [f"FROM {stolen}", f"FROM {wrapped}", f"FROM busybox\nENV A=b\nCOPY --from={stolen} /file /"]
+    if (
+        len(scene.tags) > 1
+    ):  # containerd's store has manifests; that of her image is in an index, beside what attests it
+        (item,) = [
+            one for one in scene.people.root.get("GET", "/images/json?manifests=1") if "alices:2" in one["RepoTags"]
+        ]
+        inner = item["Manifests"][0]["Descriptor"]
+        registry.claim("inner", inner["digest"], inner["mediaType"], inner["size"])
+        ways += [f"FROM {scene.repository}:inner", "FROM base"]  # and it takes layouts
+    for number, way in enumerate(ways):
+        text = {"Dockerfile": f"{way}\nRUN echo {number}; env; cat /file\n"}
+        context = [f"--build-context=base=oci-layout://{layout}", str(lay_out(users.bob, "stolen", text))]
+        done = build(proxy_of, users.root, *context, env=bare)
+        assert "a1ices-f1le" in done.stderr, f"does not work on the bare daemon: {way}: {done.stderr[-800:]}"
+        done = build(proxy_of, users.bob, *context)
+        assert (done.returncode, WHOSE in done.stderr, "a1ices" in done.stderr) == (1, True, False), done.stderr[-800:]
 
 
 def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support.engines import Engine
 from tests.support.proxy import eventually
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 PORT = 18500
@@ -69,6 +71,19 @@ class ClaimingRegistry:
         self._claims["manifests"] |= {reference: told, digest(text): told}
         self._write()
         return digest(text)
+
+    def wrap(self, reference: str, manifest: str, size: int, kind: str = MANIFEST) -> None:
+        """Hand out an index that names a manifest of this digest, for this machine's platform."""
+        platform = {"os": "linux", "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]}
+        described = {"mediaType": kind, "digest": manifest, "size": size, "platform": platform}
+        text = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]})
+        told = {"digest": digest(text), "type": INDEX, "size": len(text), "text": text}
+        self._claims["manifests"] |= {reference: told, digest(text): told}
+        self._write()
+
+    def text(self, reference: str) -> str:
+        """Give what it hands out under a tag, or a digest."""
+        return str(self._claims["manifests"][reference]["text"])
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
