@@ -16,7 +16,11 @@ _PORT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?")
 _HOST_PORT = re.compile(r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?")  # one spelling: "00080" would be 80
 _BRIDGE = re.compile(r"sockproxy-[0-9]+")
 _PREFIX = re.compile(r"[0-9]{1,3}")
-_FREE_OPTIONS = ("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu")
+_MTU = "com.docker.network.driver.mtu"
+_FREE_OPTIONS = ("com.docker.network.bridge.enable_icc", _MTU)
+# What the kernel takes, with IPv6 too. Of others the daemon makes the bridge, and leaves it where it is: without end.
+_MTUS = range(1280, 65536)
+_SWARMS = ("docker_gwbridge", "ingress")  # networks that a swarm will make, or take for its own where they are
 
 LEAST: dict[int, int] = {
     socket.AF_INET: 16,
@@ -71,6 +75,8 @@ def network_name(value: str, ctx: Context) -> str:
     """Keep the names of users' own bridges (see `bridge`) for those."""
     if _BRIDGE.fullmatch(value):
         raise ctx.refusal("names like sockproxy-1000 are for the bridges that sockproxy makes (allowed: any other)")
+    if value in _SWARMS and not ctx.flag("driver_options"):
+        raise ctx.refusal("may not make a network of a swarm (allowed: any other name)", "driver_options")
     return rules.name(value, ctx)
 
 
@@ -80,6 +86,14 @@ def network_options(value: dict[str, str], ctx: Context) -> dict[str, str]:
         if key not in _FREE_OPTIONS and not ctx.flag("driver_options"):
             allowed = ", ".join(_FREE_OPTIONS)
             raise ctx.refusal(f"may not set {show(key)} (allowed: {allowed})", "driver_options")
+    mtu = value.get(_MTU, "0")
+    if (
+        mtu != "0"
+        and not (re.fullmatch("[1-9][0-9]{3,4}", mtu) and int(mtu) in _MTUS)
+        and not ctx.flag("driver_options")
+    ):
+        allowed = f"(allowed: {_MTUS[0]} to {_MTUS[-1]})"
+        raise ctx.refusal(f"may not have an MTU of {show(mtu)} {allowed}", "driver_options")
     return value
 
 

@@ -211,3 +211,9 @@ def test_plain_networks() -> None:
         judge("NetworkCreate", network(**fields))
     with pytest.raises(Refused, match="looks like an ID"):
         judge("NetworkCreate", {"Name": "a" * 64})
+    for mtu in ("1", "1279", "65536", "-1", "+1500", "\u0661\u0662\u0663\u0664", ""):
+        with pytest.raises(Refused, match=r"may not have an MTU of .* \(allowed: 1280 to 65535\)"):
+            judge("NetworkCreate", network(Options={"com.docker.network.driver.mtu": mtu}))
+    for name in ("ingress", "docker_gwbridge"):
+        with pytest.raises(Refused, match="a network of a swarm"):
+            judge("NetworkCreate", {"Name": name})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +109,15 @@ def bobs_volume(stage: Stage) -> object:
 
 def on_network(name: str) -> Judge:
     return made(lambda container: name in container["NetworkSettings"]["Networks"])
+
+
+def stray(stage: Stage) -> object:
+    """Judge by bridges of the host's that are no networks; they are removed."""
+    known = {"br-" + str(item["Id"])[:12] for item in stage.root.get("GET", "/networks")}
+    found = set(re.findall(r"br-[0-9a-f]{12}", stage.on_host("ip", "-o", "link"))) - known
+    for bridge in found:
+        stage.on_host("ip", "link", "delete", bridge)
+    return found
 
 
 def capability(name: str) -> Judge:
@@ -329,6 +339,8 @@ ROWS_NETWORKS = [
     ask("an interface of the host's", NETWORKS, lambda stage: stage.on_host("ip", "-o", "link", "show", "evil0"), Ask("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.bridge.name": "evil0"}})),
     ask("addresses of all interfaces", NETWORKS, lambda stage: stage.inspect("/networks/evil"), Ask("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.bridge.host_binding_ipv4": "192.0.2.2"}})),
     ask("a macvlan on the host's interface", NETWORKS, lambda stage: (stage.inspect("/networks/evil") or {}).get("Driver") == "macvlan", Ask("POST", "/networks/create", {"Name": "evil", "Driver": "macvlan", "Options": {"parent": "eth0"}})),
+    ask("a bridge of the host's that is no network, and counts for nobody", NETWORKS, stray, Ask("POST", "/networks/create", {"Name": "evil", "Options": {"com.docker.network.driver.mtu": "1"}})),
+    ask("a network that a swarm will take for its own", NETWORKS, lambda stage: stage.inspect("/networks/docker_gwbridge"), Ask("POST", "/networks/create", {"Name": "docker_gwbridge"})),
     ask("a network called as another's ID", NETWORKS, lambda stage: any(name == stage.word("NET") for name, _ in stage.state()[1]["networks"].values()), Ask("POST", "/networks/create", {"Name": "{NET}"}), engine="20"),
     ask("a second network of another's name, so that the name means nothing", NETWORKS, lambda stage: [name for name, _ in stage.state()[1]["networks"].values()].count("bobs-net") > 1, Ask("POST", "/networks/create", {"Name": "bobs-net"}), engine="20"),
     create("another's network", NETWORKS, on_network("bobs-net"), {"NetworkMode": "bobs-net"}),
