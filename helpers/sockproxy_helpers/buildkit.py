@@ -80,8 +80,6 @@ class Mediated:
             await self._answer(channel, front, asking)
         finally:
             _open[uid] -= 1
-            if not _open[uid]:
-                del _open[uid]
             asking.close()
             self._loop.close(channel)
 
@@ -134,8 +132,7 @@ class Mediated:
             elif ask == "frontend":
                 return {"rid": await self._intend("BuildKitFrontend", plain(question.get("build")), [])}
             elif ask == "outcome":
-                out: dict[str, object] = {key: text(question.get(key)) for key in ("status", "image")}
-                out["grpc_status"] = out.pop("status")
+                out = {"grpc_status": text(question.get("status")), "image": text(question.get("image"))}
                 await self._over(str(question.get("rid")), out)
             elif ask == "refused":
                 await self._deny(question)
@@ -174,19 +171,22 @@ class Mediated:
         self._open[rid] = claim
         return rid
 
-    async def _over(self, rid: str, out: dict[str, object]) -> None:
+    async def _over(self, rid: str, out: dict[str, str]) -> None:
         """Settle a build's names before the client knows that it is done."""
         claim = self._open.get(rid)
         if claim and self._tags:
+            claim.pushes = claim.pushes and out["grpc_status"] == "0"
             await self._tags.conclude(claim, claim.names)
             claim.had = None
-        self._end(rid, out)
+        self._end(rid, {**out})
         if claim:
             withheld.refuse(claim)
 
     def _end(self, rid: str, out: dict[str, object], delay: float = 0) -> None:
         if rid in self._open:
             claim = self._open.pop(rid)
+            if claim:
+                claim.pushes = False  # if it was not concluded, nobody knows
             if self._tags:
                 self._tags.release(claim, delay=delay)
             self._recorder.outcome({"ev": "outcome", "rid": rid, "via": self._record["via"], "out": out})

@@ -29,7 +29,7 @@ class Claim:
         had: IDs of the images that there were when it began; None where nothing is made or brought.
         brought: digests of what an archive has that is being loaded; None for no archive.
         others: images that were others' alone when it began, by ID; None where none can come of it.
-        pushes: what the names mean in the end has been pushed under them, too.
+        pushes: what the names mean in the end has been pushed under them, too, and the registry has taken it.
         still: the names that nobody else gets until the daemon has looked them up for this call.
         withheld: names that were taken away again, see `withheld`, and why; "" for images, see `described`.
     """

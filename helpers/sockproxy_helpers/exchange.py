@@ -94,7 +94,7 @@ class Exchange(Transfer):
         if not whole:
             return await self._stream(response, bytes(early[:end]), chunks)
         if self.last:
-            await self.last()
+            await self.last(b"")
         answer = response.head(self._call.request_id, self._finish(response)) + early[:end]
         self._release(left_over=len(early) > end)
         self.bytes_out = len(answer)
@@ -137,7 +137,7 @@ class Exchange(Transfer):
         try:
             while not flow.done:
                 if self.last and isinstance(flow, Concluded) and flow.held:
-                    flow.finish(await self.last())
+                    flow.finish(await self.last(flow.tail))
                 await self._wait([flow], {})
         except Broken as error:
             if error.sock is daemon:

@@ -21,7 +21,8 @@ from .tar import Scan
 from .tarheaders import BLOCK
 
 UNPACKED = 1 << 20  # bytes at a time: a bomb costs its sender as much as it costs us
-Last = Callable[[], Coroutine[Wait, Want, bytes]]  # done at the end of a call; gives what to add to its answer
+# Done at the end of a call, whose answer ends with these bytes; gives what to add there.
+Last = Callable[[bytes], Coroutine[Wait, Want, bytes]]
 _END = bytes(2 * BLOCK)
 
 

@@ -43,8 +43,8 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
         return None  # it stays open: who asks for the name next finds out
     if item and current != before[0]:
         brought.note(ledger, item, entry.uid, claim, entry.shared)
-        if claim and claim.pushes:
-            withheld.pushed(ledger, entry.uid, names.repository(name), str(current))
+    if item and claim and claim.pushes:
+        withheld.pushed(ledger, entry.uid, names.repository(name), str(current))
     shared = before[1] if current == before[0] else entry.shared
     if not changing:
         ledger.put(name, Entry(entry.uid, current, shared) if current else None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import loads, names, pulls, withheld
+import re
+
+from . import images, loads, names, pulls, withheld
 from .builds import Build
 from .call import Approved, Call
 from .claims import Claim, Taken, Wish
@@ -16,6 +18,9 @@ from .tar import Scan
 SAVING = ("ImageGet", "ImageGetAll")  # names are looked up before the answer begins
 _DEVICES = (b"3", b"4")  # character and block special files
 _FILES = (b"0", b"\0", b"7", b"1", b"2", b"5")  # and links to them, and folders
+# What the registry then has, as dockerd says it for each tag in the end. Quotes in a message, as an error's, would have
+# a backslash before them.
+_PUSHED = re.compile(rb'"status":"[A-Za-z0-9_.-]{1,128}: digest: sha256:[0-9a-f]{64} size: [0-9]+"')
 Query = list[tuple[str, str]]
 
 
@@ -33,6 +38,8 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         approved.judge = _copied(ctx)
         return query
     if ctx.flag("sees_all"):
+        if ctx.operation == "ImagePush":
+            approved.last = taken(tags, ctx.caller.uid, await named(tags, call, query))
         return query
     if ctx.operation == "ImageLoad":
         claim = approved.claim = Claim(ctx)
@@ -54,18 +61,51 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         return query
     elif naming.still:
         approved.claim = Claim(ctx)
-        await _keep(tags, approved.claim, naming)
+        found = await _keep(tags, approved.claim, naming)
+        if ctx.operation == "ImagePush":
+            approved.last = taken(tags, ctx.caller.uid, found)
     return query
 
 
-async def _keep(tags: Tags, claim: Claim, naming: Naming) -> None:
-    """Keep the names that are sent as they are, until the daemon is done with the call."""
+async def _keep(tags: Tags, claim: Claim, naming: Naming) -> dict[str, str]:
+    """Keep the names that are sent as they are, until the daemon is done with the call; give what they name."""
+    kept: dict[str, str] = {}
     for name, identity in naming.still:
         if not await (tags.keep(claim, name, identity) if identity else tags.keep_repository(claim, name)):
             raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again")
-        found = {name: identity} if identity else await naming.whole(name)
-        for one, image in found.items() if claim.ctx.operation == "ImagePush" else ():
-            withheld.pushed(tags.ledger, claim.uid, names.repository(one), image)
+        kept |= {name: identity} if identity else await naming.whole(name)
+    return kept
+
+
+async def named(tags: Tags, call: Call, query: Query) -> dict[str, str]:
+    """Find what a push of somebody who sees all names, with its images; nothing where the daemon will say that."""
+    daemon = tags.connect()
+    try:
+        repository, own, _ = names.split(call.variables["name"])
+        tag = dict(query).get("tag", "") or own
+        wanted = f"{repository}:{tag}"
+        every = [(name, str(item["Id"])) for item in await images.every(daemon) for name in images.full_names(item)]
+        return {one: image for one, image in every if (one == wanted if tag else one.startswith(wanted))}
+    except Malformed:
+        return {}
+    finally:
+        daemon.close()
+
+
+def taken(tags: Tags, uid: int, pushed: dict[str, str]) -> Last:
+    """Give what to do at a push's end: what the registry has taken all of is written down as pushed there."""
+
+    async def last(tail: bytes) -> bytes:
+        try:
+            if _PUSHED.search(tail) and b'"error"' not in tail:
+                for name, image in pushed.items():
+                    withheld.pushed(tags.ledger, uid, names.repository(name), image)
+        except OSError as error:
+            why = f"it was pushed, but that can't be written down, so nobody else may pull it: {error.strerror}"
+            return withheld.line(f"sockproxy: {why}")
+        return b""
+
+    return last
 
 
 async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:
@@ -87,7 +127,7 @@ async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish,
 def _last(tags: Tags, claim: Claim, request_id: str) -> Last:
     """Give what to do before the client sees the end of an answer: from then on it may use what came of the call."""
 
-    async def last() -> bytes:
+    async def last(tail: bytes) -> bytes:
         await tags.conclude(claim, claim.names)
         claim.had = None  # that was all
         if claim.ctx.operation == "ImageCommit":  # its answer is no stream that can say so

@@ -9,7 +9,8 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import withheld
+from sockproxy_helpers import names, uploads, withheld
+from sockproxy_helpers.call import Approved
 from sockproxy_helpers.chunks import Chunks
 from sockproxy_helpers.claims import Taken
 from sockproxy_helpers.concluded import Concluded
@@ -18,6 +19,7 @@ from sockproxy_helpers.images import View
 from sockproxy_helpers.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.loads import MANIFEST
 from sockproxy_helpers.names import full
+from sockproxy_helpers.naming import Naming
 from sockproxy_helpers.objects import OWNER
 from sockproxy_helpers.proof import Proof
 from sockproxy_helpers.tar import Scan
@@ -115,6 +117,61 @@ def test_a_build_that_pushes_what_it_makes(kims: Keeper) -> None:
     kims.daemon.set("evil", OLD)
     finish(kims.tags.settle(claim))
     assert kims.tags.ledger.pushes(KIM) == [f"{REPOSITORY} {OLD}"]
+
+
+def test_a_build_whose_push_failed(kims: Keeper) -> None:
+    claim = kims.claim(KIM, "kims")
+    finish(kims.tags.settle(claim))
+    assert kims.tags.ledger.pushes() == []
+    claim = kims.claim(KIM, "kims")
+    claim.pushes = True  # of what it was already
+    finish(kims.tags.settle(claim))
+    assert kims.tags.ledger.pushes(KIM) == [f"{names.repository(full('kims'))} {OLD}"]
+
+
+TAKEN = b'6e\r\n{"status":"latest: digest: ' + OLD.encode() + b' size: 527"}\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("tail", "taken"),
+    [
+        (TAKEN, True),
+        (b"", False),
+        (b'{"status":"Preparing"}\r\n', False),
+        (TAKEN + b'{"errorDetail":{"message":"denied"},"error":"denied"}\r\n', False),
+        (json.dumps({"errorDetail": {"message": TAKEN.decode()}}).encode()[-1000:], False),
+    ],
+)
+@pytest.mark.parametrize(("name", "tag"), [("kims", "latest"), ("kims:latest", ""), ("kims", "")])
+@pytest.mark.parametrize("sees_all", [False, True])
+def test_a_push_counts_when_the_registry_took_it(
+    kims: Keeper, tail: bytes, taken: bool, name: str, tag: str, sees_all: bool
+) -> None:
+    uid = LEE if sees_all else KIM
+    ctx = of(uid)
+    ctx.operation, ctx.rules = "ImagePush", {**ctx.rules, "sees_all": (sees_all, "")}
+    query, approved, ledger = [("tag", tag)] if tag else [], Approved(), kims.tags.ledger
+    call = type("", (), {"variables": {"name": name}, "query": query, "headers": {}, "request_id": "1"})
+    naming = Naming(ledger, kims.daemon, ctx)  # type: ignore[arg-type]
+    finish(naming.change("pushed", call.variables, query))  # type: ignore[attr-defined]
+    finish(uploads.prepare(kims.tags, ctx, call, query, naming, approved))  # type: ignore[arg-type]
+    assert approved.last
+    assert finish(approved.last(tail)) == b""
+    assert ledger.pushes(uid) == ([f"{names.repository(full('kims'))} {OLD}"] if taken else [])
+
+
+def test_a_push_that_can_not_be_written_down(kims: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kims.tags.ledger, "put", full_disk)
+    last = uploads.taken(kims.tags, KIM, {full("kims"): OLD})
+    assert b"so nobody else may pull it: No space left on device" in finish(last(TAKEN))
+
+
+def test_a_push_of_what_is_no_name(kims: Keeper) -> None:
+    call = type("", (), {"variables": {"name": "a..b//"}})
+    assert finish(uploads.named(kims.tags, call, [])) == {}  # type: ignore[arg-type]
 
 
 def test_so_many_pushes_are_remembered(kims: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,10 +245,20 @@ def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: 
     name = f"{registry}/team/app:1"
     assert_done(proxy_of.docker(alice, "tag", "alices:1", name))
     assert proxy_of.docker(bob, "pull", name).returncode == 1
+    failed = f"{scene.repository}:{scene.tags[0]}"  # a registry that takes nothing, and names it all the same
+    assert_done(proxy_of.docker(alice, "tag", "alices:1", failed))
+    assert proxy_of.docker(alice, "push", failed).returncode == 1
+    assert_done(proxy_of.docker(alice, "rmi", failed))
     assert_done(proxy_of.docker(alice, "push", name))
     assert WHOSE in scene.pull(scene.people.bob, scene.tags[0]).body.decode()  # it was not pushed there
     assert_done(proxy_of.docker(bob, "pull", name))
     assert proxy_of.docker(bob, "run", "--rm", name, "cat", "/file").stdout == "a1ices-f1le\n"
+    roots = f"{registry}/team/roots:1"  # nor does root need to be its owner
+    assert_done(proxy_of.docker(users.root, "tag", "alices:1", roots))
+    assert_done(proxy_of.docker(users.root, "push", roots))
+    assert_done(proxy_of.docker(users.root, "rmi", roots))
+    assert_done(proxy_of.docker(bob, "pull", roots))
+    assert_done(proxy_of.docker(bob, "rmi", roots))
     # Under another name, of the same repository; and by BuildKit, which pushes what it has made.
     assert_done(proxy_of.docker(alice, "rmi", name))
     assert_done(proxy_of.docker(bob, "pull", name))
