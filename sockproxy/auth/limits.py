@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-KEYS = 10_000  # remembered; the one that was used longest ago is forgotten
+# Remembered; the one that was used longest ago is forgotten. Who makes up names, and as root in a container has another
+# uid for each, has 200 attempts a second: until one is forgotten so, it is forgiven (20 tries of 30 s, see `desk`).
+KEYS = 120_000
 
 
 class Limit:

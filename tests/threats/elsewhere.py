@@ -83,6 +83,8 @@ ELSEWHERE: dict[str, list[str]] = {
         "integration/test_traffic.py::test_a_flood_of_requests_slows_its_sender_alone",
         "integration/test_http_patience.py::test_a_slow_reader_holds_nobody",
         "integration/test_buildkit_hostile.py::test_floods_and_bombs_hurt_their_own_connection_only",
+        "integration/test_traffic.py::test_what_the_daemon_is_not_done_with_counts",
+        "helpers/test_withheld.py::test_others_do_not_wait_while_a_name_is_taken_away",
         "helpers/test_costs.py::test_cost",
     ],
     "the record: odd names, secrets, gaps, a disk that is full": [
