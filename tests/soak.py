@@ -122,13 +122,16 @@ class Soak:
 
 
 def sizes(proxy: Proxy) -> dict[str, tuple[int, int]]:
-    """Give memory (PSS, KiB) and descriptors of each process, by name."""
+    """Give memory (KiB) and descriptors of each process, by name.
+
+    Counted is anonymous memory: a part in shared pages (PSS) grows when others that use the same libraries end.
+    """
     found = {}
     for name, pid in proxy.processes.items():
         with contextlib.suppress(OSError, StopIteration):  # the process of a bind, or of a build, comes and goes
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-            found[name] = pss, len(os.listdir(f"/proc/{pid}/fd"))
+            own = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:"))
+            found[name] = own, len(os.listdir(f"/proc/{pid}/fd"))
     return found
 
 
@@ -221,7 +224,7 @@ def soak(one: Soak, seconds: float) -> int:
             one.end.wait(min(PERIOD, left, seconds / 10))
             with one.lock:  # or the effective uid is a user's for a moment
                 samples.append(sizes(one.proxy))
-            line = "  ".join(f"{name} {pss / 1024:.1f}M/{fds}" for name, (pss, fds) in samples[-1].items())
+            line = "  ".join(f"{name} {own / 1024:.1f}M/{fds}" for name, (own, fds) in samples[-1].items())
             print(f"{seconds - left:6.0f} s  {line}  wrong {len(one.wrong)}", flush=True)
     finally:
         one.end.set()

@@ -167,7 +167,8 @@ def _can_take_over(machine: Machine) -> None:
     Raises:
         InstallError: it is not so.
     """
-    if not machine.output("systemctl", "cat", "docker.socket"):
+    # Not `cat`: that fails where a drop-in has just been removed, as by an `uninstall` that was killed.
+    if machine.output("systemctl", "show", "-p", "LoadState", "--value", "docker.socket").strip() != "loaded":
         raise InstallError("there is no unit docker.socket: without it, move the daemon's socket by its option -H")
     started = machine.output("systemctl", "show", "-p", "ExecStart", "--value", "docker.service")
     if "fd://" not in started:

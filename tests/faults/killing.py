@@ -245,7 +245,7 @@ def main() -> int:
                     with nothing_left(ground):
                         said = kill(ground, kind, process, options)
                 except (AssertionError, KeyError, OSError):
-                    said, failed = f"FAILED: {traceback.format_exc(limit=-2)}", True
+                    said, failed = f"FAILED: {traceback.format_exc(limit=-8)}", True
                 both = f"{process} and {options.along}" if options.along else process
                 print(f"| {name} | {both} | {said} |", flush=True)
                 ground.proxy.engine.clean()

@@ -30,6 +30,8 @@ from tests.support.proxy import _descendants, eventually
 
 STARTING = [0.02 * count for count in range(1, 60)]  # seconds of a start; some of them are behind it
 UPGRADES = 12
+INSTALL, UNINSTALL = ("install", "--takeover", "--yes"), ("uninstall", "--yes")
+WALKS = ((INSTALL, INSTALL), (UNINSTALL, UNINSTALL), (INSTALL, UNINSTALL), (UNINSTALL, INSTALL))  # killed, and then
 PATIENCE = 30.0
 # Dies before a step of its plan, as by `kill -9`.
 DYING = """
@@ -147,12 +149,11 @@ def as_it_was(machine: Booted, before: str) -> bool:
 def installing(machine: Booted) -> str:
     """Kill `install` and `uninstall` before each of their steps; do them again, or the other."""
     before, tried = etc(machine), 0
-    install, uninstall = ("install", "--takeover", "--yes"), ("uninstall", "--yes")
-    for first, then in ((install, install), (uninstall, uninstall), (install, uninstall), (uninstall, install)):
+    for first, then in WALKS:
         step: int | None = 0
         while step is not None:
-            if (first == install) != as_it_was(machine, before):
-                machine.must("sockproxy", *(uninstall if first == install else install))
+            if (first == INSTALL) != as_it_was(machine, before):
+                machine.must("sockproxy", *(UNINSTALL if first == INSTALL else INSTALL))
             steps = machine.must("sockproxy", *first, "--dry-run").splitlines()[:-1]
             step = next((index for index in range(step, len(steps)) if _stands_for_more(steps, index)), None)
             if step is None:
@@ -164,7 +165,7 @@ def installing(machine: Booted) -> str:
             if "nothing was installed" in done.stderr:
                 continue
             assert done.returncode == 0, (steps[step - 1], then, done.stdout, done.stderr)
-            right = taken_over(machine) if then == install else as_it_was(machine, before)
+            right = taken_over(machine) if then == INSTALL else as_it_was(machine, before)
             assert right, (steps[step - 1], then, states(machine), machine.run("systemctl", "--failed").stdout)
     return f"{tried} kills"
 

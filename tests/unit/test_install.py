@@ -28,11 +28,11 @@ class Small(Machine):
         self.docker: str | None = plan.DAEMON_PATHS[0]  # where it listens
         self.loaded: dict[str, str] = {}  # what systemd knows of
         self.enabled, self.serves = set[str](), False
-        self.said = {"cat": "[Socket]", "show": "{ argv[]=/usr/sbin/dockerd -H fd:// ; }"}
+        self.said = {"docker.socket": "loaded\n", "docker.service": "{ argv[]=/usr/sbin/dockerd -H fd:// ; }"}
         self.write("/etc/docker/daemon.json", "{}")
 
     def output(self, *argv: str) -> str:
-        return self.said[argv[1]]
+        return self.said[argv[-1]]
 
     def _run(self, step: Run) -> None:
         self.ran.append(" ".join(step.argv))
@@ -163,8 +163,8 @@ def test_a_take_over_of_a_plain_installation_undoes_that_first(machine: Small) -
 @pytest.mark.parametrize(
     ("said", "options", "why"),
     [
-        ({"cat": ""}, "{}", "no unit docker.socket"),
-        ({"show": "{ argv[]=/usr/sbin/dockerd ; }"}, "{}", "-H fd://"),
+        ({"docker.socket": "not-found\n"}, "{}", "no unit docker.socket"),
+        ({"docker.service": "{ argv[]=/usr/sbin/dockerd ; }"}, "{}", "-H fd://"),
         ({}, '{"hosts": ["unix:///run/docker.sock"]}', '"hosts"'),
         ({}, "{", "daemon.json"),
     ],
