@@ -69,7 +69,7 @@ async def _judge(schema: Schema, helper: Helper, request: Request, operation: Me
     attrs, question = operation.source.attrs, schema.new(_QUESTION)
     question.Ref, question.ResolverType = name, _RESOLVERS[scheme]
     question.ResolveMode = attrs.get("image.resolvemode", "default")
-    question.LogName = f"[internal] see whose {name} is"
+    question.LogName = f"[internal] load metadata for {name.partition('@')[0]}"  # as the frontend says it itself
     if operation.HasField("platform"):
         question.Platform.CopyFrom(operation.platform)
     question.SessionID, question.StoreID = attrs.get("oci.session", ""), attrs.get("oci.store", "")

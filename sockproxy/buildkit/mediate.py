@@ -186,6 +186,7 @@ class Mediation:
 
         Raises:
             Unavailable: it has no answer, or says no; its words.
+            Reset: it broke off; see `_forward`.
         """
         call, over = self._daemon.open(), False
         try:
@@ -199,8 +200,6 @@ class Mediation:
                 told = dict(methods.pass_trailers(call.trailers or call.head or []))
                 raise Unavailable(f"the builder does not tell: {unquote(told.get('grpc-message', 'no reason given'))}")
             return self._schema.parse(kind, untrusted_answer)
-        except Reset as error:
-            raise Unavailable("the Docker daemon broke off the call") from error
         finally:
             await self._daemon.close(call, over=over)
 
