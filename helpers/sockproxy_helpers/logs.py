@@ -32,8 +32,7 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
     if not is_zero(options.get(BUFFER)) and not ctx.flag("driver_options") and _bytes(options[BUFFER], ctx) > BUFFERED:
         allowed = f"(allowed: up to {BUFFERED >> 20}m)"
         raise ctx.refusal(f"may not have a log's buffer of {options[BUFFER]} {allowed}", "driver_options")
-    if not ctx.flag("driver_options"):
-        _texts(options, ctx)
+    _texts(options, ctx)
     limit = ctx.number("limits", "logs")
     if limit is None or driver not in ("", *BOUNDED):
         return value
@@ -53,11 +52,11 @@ def log_options(value: dict[str, str] | None, ctx: Context) -> dict[str, str] | 
 
 def _texts(options: dict[str, str], ctx: Context) -> None:
     """Refuse what the daemon would take much memory or time to read."""
-    if not _TAG.fullmatch(options.get("tag", "")):
+    if not (_TAG.fullmatch(options.get("tag", "")) or ctx.flag("driver_options")):
         fields = "ID, FullID, Name, ImageID, ImageFullID, ImageName, DaemonName"
         raise ctx.refusal(f"may not set this tag (allowed: text with {{{{.FIELD}}}}: {fields})", "driver_options")
     for key in ("env-regex", "labels-regex"):
-        if not is_cheap([options.get(key, "")]):
+        if not (is_cheap([options.get(key, "")]) or ctx.flag("driver_options")):
             raise ctx.refusal(f"may not set this {key} (allowed: {CHEAP})", "driver_options")
 
 

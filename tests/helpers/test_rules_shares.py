@@ -117,7 +117,7 @@ def test_what_the_daemon_would_read_for_long(option: str, good: str, bad: str) -
     ("operation", "body"),
     [
         ("NetworkCreate", lambda text: {"Labels": {"k": text}}),
-        ("NetworkCreate", lambda text: {"IPAM": {"Config": [{"AuxiliaryAddresses": {text: "10.1.1.1"}}]}}),
+        ("NetworkCreate", lambda text: {"IPAM": {"Config": [{"AuxiliaryAddresses": {text: "172.30.1.1"}}]}}),
         ("NetworkConnect", lambda text: {"EndpointConfig": {"Aliases": [text]}}),
         ("VolumeCreate", lambda text: {"Labels": {"k": text}}),
     ],
