@@ -8,19 +8,19 @@ import sys
 
 if __name__ == "__main__":
     if sys.argv[1:] in (["lifecycle"], ["network"], ["filesystem"]):
-        from sockproxy_helpers import process
+        from sockproxy_helpers.calls import process
 
         process.main(sys.argv[1])
     elif sys.argv[1:] == ["binds"]:
-        from sockproxy_helpers import binds
+        from sockproxy_helpers.folders import binds
 
         binds.main()
     elif sys.argv[1:] == ["attacher"]:
-        from sockproxy_helpers import attacher
+        from sockproxy_helpers.folders import attacher
 
         attacher.main()
     elif sys.argv[1:2] == ["mappable"] and len(sys.argv) == 3:
-        from sockproxy_helpers import mappable
+        from sockproxy_helpers.folders import mappable
 
         mappable.main(sys.argv[2])
     else:

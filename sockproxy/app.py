@@ -18,10 +18,10 @@ from sockproxy.audit.client import Recorder
 from sockproxy.dispatch.channel import Helpers
 from sockproxy.server import listen, overseer
 from sockproxy.server.session import Services
-from sockproxy_helpers.confine import confine
+from sockproxy_helpers.channel.notify import Watchdog, notify
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.notify import Watchdog, notify
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.confine import confine
 
 
 def load_policy() -> Policy:

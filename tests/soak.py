@@ -22,8 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sockproxy_helpers import objects, peer
-from sockproxy_helpers.pipes import POOL
+from sockproxy_helpers.stream.pipes import POOL
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.upstream import objects
 from tests.support.containers import API, create, follow, run
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy

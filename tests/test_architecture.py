@@ -93,7 +93,9 @@ def test_helper_file_is_short_and_imports_little(path: Path) -> None:
     assert names - {"sockproxy_helpers"} <= STANDARD | allowed
 
 
-@pytest.mark.parametrize(("main", "most"), [("process", OUR_LINES), ("binds", 2_950), ("attacher", 1_300)])
+@pytest.mark.parametrize(
+    ("main", "most"), [("calls.process", OUR_LINES), ("folders.binds", 2_950), ("folders.attacher", 1_300)]
+)
 def test_what_a_helper_loads(main: str, most: int) -> None:
     command = [sys.executable, "-I", "-S", "-B", "-c", MEASURE, HELPERS, main]
     done = subprocess.run(command, capture_output=True, check=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sockproxy.errors import RequestError
 from sockproxy.http import body
 from sockproxy.http.head import Head
-from sockproxy_helpers import strict
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.api.operations import Operation
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.operations import Operation
 
 NO_BODY = (b"", b"{}", b"null")  # what clients send where no body belongs, and the engine ignores
 NO_BODY_LIMIT = 1024

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from sockproxy.errors import RequestError
-from sockproxy_helpers import operations
-from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.api.operations import Operation
 
 MAX_PATH = 4096  # a reference of 511 characters, each of them encoded, has 1533
 

@@ -30,7 +30,7 @@ from sockproxy.audit.keeper import ON_FULL, Keeper, Slot, pack_all
 from sockproxy.audit.log import Log, LogError
 from sockproxy.audit.recordings import STACK, Recordings
 from sockproxy.audit.seal import Sealer
-from sockproxy_helpers.notify import Watchdog, notify
+from sockproxy_helpers.channel.notify import Watchdog, notify
 
 LIMIT = 64 * 1024  # bytes of a record; a request's head may have 32 KiB
 BURST = 64  # messages taken from one connection at a time, so that none waits for a busy one; records in a message

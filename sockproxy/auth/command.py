@@ -8,7 +8,7 @@ import socket
 import sys
 
 from sockproxy.paths import RUNNING
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 
 FOUND, USAGE_ERROR = 1, 2
 PATIENCE = 10.0  # seconds

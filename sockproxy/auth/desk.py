@@ -24,10 +24,11 @@ from sockproxy.auth import accounts
 from sockproxy.auth.limits import Limit
 from sockproxy.auth.tokens import Token, Tokens, digest_of
 from sockproxy.auth.uids import Uids
-from sockproxy_helpers import assertion, peer
-from sockproxy_helpers.caller import NOBODY
-from sockproxy_helpers.peer import Peer
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.system.caller import NOBODY
+from sockproxy_helpers.system.peer import Peer
+from sockproxy_helpers.who import assertion
 
 Reply = dict[str, object]
 FLOOR = 2.0  # seconds for every failure; yescrypt takes 40 to 160 ms here, an account that isn't there 1 ms (measured)

@@ -23,11 +23,13 @@ from sockproxy.auth import accounts
 from sockproxy.auth.desk import Desk, Reply
 from sockproxy.auth.tokens import Tokens
 from sockproxy.auth.uids import Uids
-from sockproxy_helpers import assertion, peer, wire
-from sockproxy_helpers.confine import confine
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.notify import Watchdog, notify
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.notify import Watchdog, notify
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.system.confine import confine
+from sockproxy_helpers.who import assertion
 
 FRONT = "sockproxy"
 

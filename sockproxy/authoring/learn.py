@@ -22,10 +22,11 @@ from sockproxy.policy.compile import EVERYBODYS, ROLE, Compiled, compile_file, c
 from sockproxy.policy.schema import RULES
 from sockproxy.policy.values import ALL, Value
 from sockproxy.review.text import plain
-from sockproxy_helpers import names, shape
-from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.api import names
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge import shape
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 
 # Rules whose need no request shows: the daemon or the kernel meets them later, or another process judges by them.
 UNTOLD = {

@@ -13,8 +13,8 @@ from sockproxy.review import LOG_DIR, RUNTIME, choose
 from sockproxy.review.again import Again, again, as_then
 from sockproxy.review.reading import note
 from sockproxy.review.search import Call
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 
 BUILT_IN = "built-in"
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from sockproxy.errors import ConfigError
 from sockproxy.policy.compile import EVERYBODYS, compile_file
 from sockproxy.review.text import plain
-from sockproxy_helpers import operations
-from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.api.operations import Operation
 
 LARGEST = 1 << 16
 ROLE = "imported"

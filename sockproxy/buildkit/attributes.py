@@ -7,7 +7,7 @@ from typing import Any
 
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import rows
-from sockproxy_helpers.strict import show
+from sockproxy_helpers.api.strict import show
 
 Rule = Callable[[Any, Request], Any]
 RULES: dict[str, Rule] = {}  # of all tables; filled by rules.py, results.py and llb.py

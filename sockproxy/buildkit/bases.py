@@ -17,8 +17,8 @@ from typing import Any
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
-from sockproxy_helpers import registries
 from sockproxy_helpers.errors import Unavailable
+from sockproxy_helpers.judge import registries
 
 PATH = "/moby.buildkit.v1.frontend.LLBBridge/ResolveImageConfig"
 _QUESTION, _ANSWER = "gateway.ResolveImageConfigRequest", "gateway.ResolveImageConfigResponse"

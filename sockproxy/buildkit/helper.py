@@ -6,7 +6,7 @@ import socket
 
 import trio
 
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 
 _ANSWER = 1 << 20

@@ -15,9 +15,10 @@ from typing import Any
 from sockproxy.buildkit.attributes import ATTRIBUTES, RULES, attributes
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.rules import UPLOAD
-from sockproxy_helpers import bounds, names
+from sockproxy_helpers.api import names
+from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.strict import show
+from sockproxy_helpers.judge import bounds
 
 MOST = 20_000  # operations; those of a large build are some hundreds
 KINDS = ("exec", "source", "file", "build", "merge", "diff")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.rules import ALL
 from sockproxy.buildkit.schema import Message, Schema
-from sockproxy_helpers import registries
+from sockproxy_helpers.judge import registries
 
 _ALLOW, _DENY = 0, 1
 _WILDCARD, _EXACT, _REGEX = 0, 1, 2

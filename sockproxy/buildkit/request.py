@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.context import Context
 from sockproxy_helpers.errors import Malformed
+from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.system.caller import Caller
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SEEN = 1 << 16

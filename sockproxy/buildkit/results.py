@@ -7,8 +7,8 @@ from base64 import b64decode, b64encode
 
 from sockproxy.buildkit.attributes import RULES
 from sockproxy.buildkit.request import Request
+from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.strict import show
 
 CONFIG, PLATFORMS = "containerimage.config", "refs.platforms"  # BuildKit's exporter/containerimage/exptypes
 

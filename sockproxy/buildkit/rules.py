@@ -12,12 +12,13 @@ from typing import Any
 
 from sockproxy.buildkit.attributes import ATTRIBUTES, RULES, Rule, attributes
 from sockproxy.buildkit.request import Request
-from sockproxy_helpers import bounds, names, registries, rules
-from sockproxy_helpers.context import Context
+from sockproxy_helpers.api import names
+from sockproxy_helpers.api.operations import REFERENCE
+from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.operations import REFERENCE
-from sockproxy_helpers.strict import show
+from sockproxy_helpers.judge import bounds, registries, rules
+from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.upstream.objects import OWNER
 
 UPLOAD = re.compile(r"http://buildkit-session/[A-Za-z0-9_-]+")  # a tar that comes by the caller's own session
 _OWN_SOURCE = re.compile(r"(?:local|docker-image|oci-layout|input):.*")  # input: a definition that comes with the solve

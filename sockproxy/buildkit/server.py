@@ -23,9 +23,9 @@ from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.mediate import Mediation
 from sockproxy.buildkit.request import Facts
 from sockproxy.buildkit.schema import Schema
-from sockproxy_helpers import wire
-from sockproxy_helpers.confine import confine
-from sockproxy_helpers.notify import Watchdog, notify
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.notify import Watchdog, notify
+from sockproxy_helpers.system.confine import confine
 
 MEMORY = 2 << 30  # address space of one connection's process
 FILES = 32

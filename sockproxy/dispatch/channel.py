@@ -14,7 +14,7 @@ from typing import NamedTuple
 import trio
 
 from sockproxy.errors import AuditGone, CallError, Crowded, Denied, HelperGone, RequestError, Unacceptable
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 
 IDLE = 64  # channels kept for each helper; each holds a daemon connection there
 

@@ -14,9 +14,9 @@ from sockproxy.explain.judge import judge
 from sockproxy.http.answer import printable
 from sockproxy.http.body import MAX_BODY
 from sockproxy.policy.compile import compile_file, dump
-from sockproxy_helpers import caller
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller
+from sockproxy_helpers.system.caller import Caller
 
 REFUSED = 3
 BODY = "a file's name after --body, or - for standard input: echo '{…}' | sockproxy explain … --body -"

@@ -14,13 +14,17 @@ from sockproxy.api import payload, route
 from sockproxy.errors import CallError, Denied
 from sockproxy.http import body as http_body
 from sockproxy.http import head as http_head
-from sockproxy_helpers import cast, cut, model, operations, references, strict, warn
-from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.api import operations, strict
+from sockproxy_helpers.api.fields import Field
+from sockproxy_helpers.api.operations import Operation
+from sockproxy_helpers.audit import cast
+from sockproxy_helpers.calls import cut
+from sockproxy_helpers.content import references
+from sockproxy_helpers.content.references import Reference
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.fields import Field
-from sockproxy_helpers.operations import Operation
-from sockproxy_helpers.policy import Decision, Policy, Rule
-from sockproxy_helpers.references import Reference
+from sockproxy_helpers.judge import model, warn
+from sockproxy_helpers.judge.policy import Decision, Policy, Rule
+from sockproxy_helpers.system.caller import Caller
 
 Query = list[tuple[str, str]]
 

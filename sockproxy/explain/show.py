@@ -12,7 +12,7 @@ from sockproxy.errors import Denied
 from sockproxy.explain.judge import Finding, Row
 from sockproxy.http.answer import printable
 from sockproxy.policy.compile import Compiled
-from sockproxy_helpers import operations
+from sockproxy_helpers.api import operations
 from sockproxy_helpers.errors import Refused
 
 LONGEST = 60  # letters of a value in the table; the request below it has all of it

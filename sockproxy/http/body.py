@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from sockproxy.errors import RequestError
 from sockproxy.http.head import Head
-from sockproxy_helpers import strict
+from sockproxy_helpers.api import strict
 
 MAX_BODY = strict.LARGEST
 MAX_CHUNKS = 4096  # of a body that is read here: who sends it byte by byte has much more read than there is

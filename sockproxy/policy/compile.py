@@ -31,8 +31,8 @@ from sockproxy.policy.document import (
 )
 from sockproxy.policy.schema import RULES
 from sockproxy.policy.values import Value
-from sockproxy_helpers import operations
-from sockproxy_helpers.policy import LARGEST, VERSION
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.judge.policy import LARGEST, VERSION
 
 BUILT_IN = "built in"
 MOST_ROLES = 256
@@ -50,7 +50,7 @@ class RoleDict(TypedDict):
 
 
 class Compiled(TypedDict):
-    """The compiled policy; `helpers/sockproxy_helpers/policy.py` reads its JSON."""
+    """The compiled policy; `helpers/sockproxy_helpers/judge/policy.py` reads its JSON."""
 
     version: int
     source: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from sockproxy.policy import dangers
 from sockproxy.policy.compile import Compiled
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers.caller import NOBODY
+from sockproxy_helpers.system.caller import NOBODY
 
 SHOWN = 10  # names on a line
 

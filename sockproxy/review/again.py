@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from sockproxy.explain.judge import Finding, judge
 from sockproxy.review.search import Call
-from sockproxy_helpers import caller
-from sockproxy_helpers.caller import Caller, Container
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller
+from sockproxy_helpers.system.caller import Caller, Container
 
 HIDDEN = "secret values were not kept, so hashes stand for them; names and owners of objects are not looked up"
 NAMED = "of the container that a caller ran in the record has the name: bindings by label or image are passed over"

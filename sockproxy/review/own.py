@@ -22,9 +22,9 @@ from sockproxy.activation import sockets
 from sockproxy.audit.chain import encode
 from sockproxy.review.reading import note
 from sockproxy.review.search import calls, contents
-from sockproxy_helpers import peer
-from sockproxy_helpers.confine import confine
-from sockproxy_helpers.notify import Watchdog, notify
+from sockproxy_helpers.channel.notify import Watchdog, notify
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.system.confine import confine
 
 MOST, EACH = 16, 4  # connections at a time, and of one person's: one that was told all is here a little longer
 PATIENCE = 10.0  # seconds for a client to ask, and to take what it is told

@@ -12,7 +12,7 @@ from sockproxy.dispatch.channel import Reply
 from sockproxy.server.memo import Request
 from sockproxy.server.meter import UnderWay
 from sockproxy.server.traffic import Account
-from sockproxy_helpers.caller import Caller
+from sockproxy_helpers.system.caller import Caller
 
 AT_ONCE = 0.02  # seconds between an answer and the next request: who takes longer costs more than is spared
 REPEATS = 64  # of so many the front's part in a call is a hundredth

@@ -9,7 +9,7 @@ import trio
 
 from sockproxy.accept import accept
 from sockproxy.server.session import Services, Session
-from sockproxy_helpers import peer
+from sockproxy_helpers.system import peer
 
 GRACE = 10.0  # seconds for streams to end after SIGTERM
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sockproxy.http.head import Head
 from sockproxy.server.meter import is_stream
-from sockproxy_helpers import wire
-from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.api.operations import Operation
+from sockproxy_helpers.channel import wire
 
 MEMO_HEADS, MEMO_HEAD = 500, 2048  # entries, bytes: a megabyte at most
 SECRETS = frozenset({"authorization", "x-registry-auth", "x-registry-config"})  # kept no longer than their request

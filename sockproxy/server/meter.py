@@ -11,8 +11,8 @@ from collections import Counter, deque
 from http import HTTPStatus
 
 from sockproxy.errors import CallError, Denied
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.api.operations import Operation
+from sockproxy_helpers.system.caller import Caller
 
 REFUSALS = 20  # kept
 USERS = 10_000  # told apart; those that came later count for nobody

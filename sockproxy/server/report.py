@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from sockproxy.server.meter import BOUNDS, Meter, Visit, is_stream, name_of
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 
 Labels = dict[str, object]
 Family = tuple[str, str, str, list[tuple[Labels, float]]]

@@ -22,9 +22,9 @@ from sockproxy.server.login import Vouched
 from sockproxy.server.memo import Memo, Request
 from sockproxy.server.meter import Meter
 from sockproxy.server.traffic import PATIENCE, Seat, Traffic
-from sockproxy_helpers import caller, peer
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import PUBLIC, Policy
+from sockproxy_helpers.judge.policy import PUBLIC, Policy
+from sockproxy_helpers.system import caller, peer
+from sockproxy_helpers.system.caller import Caller
 
 BODY_SECONDS = 60.0  # for a body that is read here; uploads have no bound
 # What `docker inspect NAME` asks for last: a refusal would hide that there is no object of that name.

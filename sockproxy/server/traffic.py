@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from sockproxy.errors import Crowded
 from sockproxy.policy.least import LEAST_TRAFFIC
-from sockproxy_helpers import caller
-from sockproxy_helpers.peer import Peer
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller
+from sockproxy_helpers.system.peer import Peer
 
 BURST = 5.0  # seconds' worth of requests that may come at once: `docker compose up` of a hundred services
 PATIENCE = 1.0  # seconds that a request waits for its turn; a refusal takes as long, so that it is not asked for again

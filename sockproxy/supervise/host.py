@@ -20,7 +20,7 @@ import sys
 from sockproxy import paths
 from sockproxy.supervise import table
 from sockproxy.supervise.table import Endpoint, Row, Settings
-from sockproxy_helpers import cgroupfs
+from sockproxy_helpers.totals import cgroupfs
 
 BACKLOG = 4096  # of listening sockets; the kernel's own limit is lower or equal (net.core.somaxconn)
 _CAPABILITIES = {"setgid": 6, "setuid": 7, "sys_admin": 21, "setfcap": 31}  # linux/capability.h

@@ -21,7 +21,7 @@ from sockproxy.supervise.child import Child, take_rights
 from sockproxy.supervise.host import Listener, UpError, say
 from sockproxy.supervise.table import AUTH, GRACE, Row, Settings, accounts, groups, table
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 
 USAGE_ERROR = 2
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 
 ROUNDS = 20_000
 SIZES = (10, 100, 1_000, 10_000)

@@ -18,7 +18,7 @@ from sockproxy.buildkit import methods
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.mediate import Mediation
 from sockproxy.buildkit.request import Facts
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 from tests.support.grpc import SCHEMA, Grpc
 from tests.support.judging import DEVELOPER
 

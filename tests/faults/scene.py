@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from sockproxy.dispatch.channel import IDLE
-from sockproxy_helpers.pipes import POOL
+from sockproxy_helpers.stream.pipes import POOL
 from tests.faults.daemon import ID, Daemon
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, eventually

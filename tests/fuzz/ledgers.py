@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sockproxy.auth import tokens as kept_tokens
 from sockproxy.auth import uids as kept_uids
-from sockproxy_helpers import ledger as kept_names
-from sockproxy_helpers.ledger import Entry, Ledger, Writer
+from sockproxy_helpers.content import ledger as kept_names
+from sockproxy_helpers.content.ledger import Entry, Ledger, Writer
 
 _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 _WORD = "spx_" + "a" * 43

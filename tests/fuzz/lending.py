@@ -8,15 +8,15 @@ from typing import Any
 
 import h11
 
-from sockproxy_helpers import wire
-from sockproxy_helpers.call import Call
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.chunks import Chunks
-from sockproxy_helpers.concluded import Concluded
-from sockproxy_helpers.lent import Loan
-from sockproxy_helpers.loop import IN
-from sockproxy_helpers.relay import Broken
-from sockproxy_helpers.repeats import Asked, _person
+from sockproxy_helpers.calls.call import Call
+from sockproxy_helpers.calls.lent import Loan
+from sockproxy_helpers.calls.repeats import Asked, _person
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.loop import IN
+from sockproxy_helpers.content.concluded import Concluded
+from sockproxy_helpers.stream.chunks import Chunks
+from sockproxy_helpers.stream.relay import Broken
+from sockproxy_helpers.system.caller import Caller
 from tests.helpers.asked import finish
 from tests.support.judging import OPERATIONS
 

@@ -28,14 +28,16 @@ from sockproxy.errors import ConfigError, RequestError
 from sockproxy.http import body as http_body
 from sockproxy.http.head import find_end, parse
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers import dockerfile, strict, wire
-from sockproxy_helpers.call import Call
-from sockproxy_helpers.chunks import Chunks
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.calls.call import Call
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.content import dockerfile
+from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
-from sockproxy_helpers.http import Response
-from sockproxy_helpers.plugin import Requests
-from sockproxy_helpers.policy import Policy
-from sockproxy_helpers.tar import Scan
+from sockproxy_helpers.folders.plugin import Requests
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.stream.chunks import Chunks
+from sockproxy_helpers.stream.http import Response
 from tests.buildkit.mediated import facts as mediated_facts
 from tests.fuzz import ledgers, lending
 from tests.support.judging import OPERATIONS, judge

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.upstream.objects import OWNER
 
 KIM, LEE = 1000, 1001  # KIM is the caller of tests.support.judging
 T = TypeVar("T")

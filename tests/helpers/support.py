@@ -8,13 +8,14 @@ import socket
 from collections.abc import Coroutine
 from pathlib import Path
 
-from sockproxy_helpers import operations, wire
-from sockproxy_helpers.call import Call
-from sockproxy_helpers.daemon import Daemon
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.calls.call import Call
+from sockproxy_helpers.calls.exchange import Exchange, Gone
+from sockproxy_helpers.calls.revoke import drained
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.loop import IN, OUT, Loop, Wait, Want
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
-from sockproxy_helpers.exchange import Exchange, Gone
-from sockproxy_helpers.loop import IN, OUT, Loop, Wait, Want
-from sockproxy_helpers.revoke import drained
+from sockproxy_helpers.upstream.daemon import Daemon
 from tests.support.proxy import eventually
 
 SECONDS = 10.0  # a test that takes longer hangs

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers.bindledger import Bind, BindLedger, new_name, owner
+from sockproxy_helpers.folders.bindledger import Bind, BindLedger, new_name, owner
 
 FIELDS: dict[str, Any] = {
     "user": "kim", "uid": 1000, "role": "developer", "source": "/home/kim", "target": "/h", "form": "Binds",

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import uploads
-from sockproxy_helpers.builds import Build
-from sockproxy_helpers.call import Approved
-from sockproxy_helpers.claims import Claim, Taken, Wish
+from sockproxy_helpers.api.names import full
+from sockproxy_helpers.calls import uploads
+from sockproxy_helpers.calls.call import Approved
+from sockproxy_helpers.content.builds import Build
+from sockproxy_helpers.content.claims import Claim, Taken, Wish
+from sockproxy_helpers.content.images import NoImage
+from sockproxy_helpers.content.naming import Naming
+from sockproxy_helpers.content.tags import Tags
+from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.images import NoImage
-from sockproxy_helpers.names import full
-from sockproxy_helpers.naming import Naming
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.tags import Tags
-from sockproxy_helpers.tar import Scan
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
 from tests.helpers.test_claims import NEW, OLD, Keeper, keeper  # noqa: F401 (a fixture)
 from tests.helpers.test_tar import member, pack

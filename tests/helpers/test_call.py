@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from sockproxy_helpers.call import Call, adopt
-from sockproxy_helpers.wire import WireError
+from sockproxy_helpers.calls.call import Call, adopt
+from sockproxy_helpers.channel.wire import WireError
 from tests.helpers.support import OPERATIONS, assert_closed, descriptors, message
 
 SURROGATE = "\ud800"

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sockproxy_helpers import caller, connection
 from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.system import caller
+from sockproxy_helpers.who import connection
 from tests.support import needs
 
 

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from sockproxy_helpers.cast import REST, Cast
+from sockproxy_helpers.audit.cast import REST, Cast
 
 LIMIT = 1000
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from sockproxy_helpers import cgroupfs, process
-from sockproxy_helpers.cgroupfs import Cgroups, Hierarchy, find, writes
-from sockproxy_helpers.shares import holds
+from sockproxy_helpers.calls import process
+from sockproxy_helpers.totals import cgroupfs
+from sockproxy_helpers.totals.cgroupfs import Cgroups, Hierarchy, find, writes
+from sockproxy_helpers.totals.shares import holds
 from tests.support import needs
 
 TOTALS = {"memory": 1 << 30, "cpus": 1.5, "pids": 100}
@@ -65,7 +66,7 @@ def test_what_a_mount_point_is_called_is_no_line_of_the_kernels(tmp_path) -> Non
 MAKE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from sockproxy_helpers.cgroupfs import find
+from sockproxy_helpers.totals.cgroupfs import find
 find(sys.argv[2]).make()
 """
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy_helpers.chunks import Chunks
+from sockproxy_helpers.stream.chunks import Chunks
 
 GOOD = [
     b"0\r\n\r\n",

@@ -11,19 +11,21 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import loads, names, pulls, removals, still, withheld
-from sockproxy_helpers.brought import owner, whose
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.claims import Claim, Taken, Wish
-from sockproxy_helpers.context import Context
+from sockproxy_helpers.api import names
+from sockproxy_helpers.api.names import familiar, full
+from sockproxy_helpers.channel.loop import Loop, Wait
+from sockproxy_helpers.content import loads, removals, still, withheld
+from sockproxy_helpers.content.brought import owner, whose
+from sockproxy_helpers.content.claims import Claim, Taken, Wish
+from sockproxy_helpers.content.images import View
+from sockproxy_helpers.content.ledger import LOADED, PULLED, Entry
+from sockproxy_helpers.content.tags import Tags
+from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
-from sockproxy_helpers.images import View
-from sockproxy_helpers.ledger import LOADED, PULLED, Entry
-from sockproxy_helpers.loop import Loop, Wait
-from sockproxy_helpers.names import familiar, full
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.tags import Tags
-from sockproxy_helpers.tar import Scan
+from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.system.caller import Caller
+from sockproxy_helpers.upstream import pulls
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
 from tests.helpers.support import run
 from tests.helpers.test_tar import member, pack

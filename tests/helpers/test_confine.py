@@ -13,7 +13,7 @@ HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 CONFINED = """
 import os, socket, sys
 sys.path.insert(0, sys.argv[1])
-from sockproxy_helpers.confine import confine
+from sockproxy_helpers.system.confine import confine
 os.chdir(sys.argv[2])
 assert confine((os.path.abspath("own"),)), "no Landlock"
 try:
@@ -38,7 +38,7 @@ def confined(folder: Path, code: str) -> str:
 REFUSED = """
 import ctypes, errno, sys
 sys.path.insert(0, sys.argv[1])
-from sockproxy_helpers import confine
+from sockproxy_helpers.system import confine
 class Libc:
     class syscall:
         restype = None

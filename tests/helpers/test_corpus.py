@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import model
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.support.judging import OWNED, judge
 
 CORPUS = Path(__file__).parents[1] / "corpus"

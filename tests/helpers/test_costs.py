@@ -14,7 +14,8 @@ import pytest
 
 from sockproxy.errors import RequestError
 from sockproxy.http.body import MAX_BODY, Chunked
-from sockproxy_helpers import dockerfile, strict
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.content import dockerfile
 from sockproxy_helpers.errors import Malformed, Refused
 from tests.support.judging import judge
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import cut, wire
+from sockproxy_helpers.calls import cut
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.content.ledger import PULLED, Entry, Ledger, Writer
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.ledger import PULLED, Entry, Ledger, Writer
-from sockproxy_helpers.policy import Decision
+from sockproxy_helpers.judge.policy import Decision
 from tests.support.judging import ADMIN, DEVELOPER, KIM
 
 SHARED = Ledger("/nonexistent")  # no name of an image is anybody's

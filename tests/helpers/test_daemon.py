@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import daemon as module
-from sockproxy_helpers.daemon import HEAD_LIMIT, Daemon
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.http import Response, request_head
-from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.stream.http import Response, request_head
+from sockproxy_helpers.upstream import daemon as module
+from sockproxy_helpers.upstream.daemon import HEAD_LIMIT, Daemon
 from tests.helpers.support import Listener, run
 
 # method, head -> (length, chunked, close)

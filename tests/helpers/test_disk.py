@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from sockproxy_helpers import disk
-from sockproxy_helpers.disk import Disk, by_owner
+from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.content import disk
+from sockproxy_helpers.content.disk import Disk, by_owner
+from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.errors import Refused, Unavailable
-from sockproxy_helpers.ledger import Ledger
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.support.judging import DEVELOPER, context
 
 MEBI = 1 << 20

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy_helpers import dockerfile
+from sockproxy_helpers.content import dockerfile
 from sockproxy_helpers.errors import Malformed
 
 

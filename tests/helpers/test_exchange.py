@@ -11,9 +11,10 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import pipes, wire
+from sockproxy_helpers.calls.exchange import INLINE, Gone
+from sockproxy_helpers.channel import wire
 from sockproxy_helpers.errors import Malformed, Unavailable
-from sockproxy_helpers.exchange import INLINE, Gone
+from sockproxy_helpers.stream import pipes
 from tests.helpers.support import Chain, Peer, assert_closed, descriptors
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sockproxy_helpers import execs
 from sockproxy_helpers.errors import Refused, Unavailable
-from sockproxy_helpers.objects import Object
+from sockproxy_helpers.totals import execs
+from sockproxy_helpers.upstream.objects import Object
 from tests.helpers.asked import KIM, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, context
 

@@ -15,16 +15,17 @@ import pytest
 from sockproxy.audit.client import Recorder as FrontRecorder
 from sockproxy.dispatch.channel import Helpers
 from sockproxy.errors import AuditGone, HelperGone
-from sockproxy_helpers import peer, wire
-from sockproxy_helpers.accounts import UNASKED, Accounts
-from sockproxy_helpers.bindledger import Bind
-from sockproxy_helpers.daemon import Daemon
+from sockproxy_helpers.audit.record import Recorder
+from sockproxy_helpers.calls.sessions import Sessions
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.channel.siblings import Siblings
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.record import Recorder
-from sockproxy_helpers.sessions import Sessions
-from sockproxy_helpers.siblings import Siblings
-from sockproxy_helpers.staging import Stager
+from sockproxy_helpers.folders.bindledger import Bind
+from sockproxy_helpers.folders.staging import Stager
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.who.accounts import UNASKED, Accounts
 from tests.helpers.support import assert_closed, descriptors, run
 from tests.helpers.test_bindledger import FIELDS
 from tests.helpers.test_staging import environment

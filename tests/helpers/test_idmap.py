@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers.idmap import HIGHEST, Extent, extents, shifted, subordinate
+from sockproxy_helpers.folders.idmap import HIGHEST, Extent, extents, shifted, subordinate
 
 RANGE = [(100_000, 65_536)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers.imageusers import ImageUsers, numbers
+from sockproxy_helpers.folders.imageusers import ImageUsers, numbers
 from tests.helpers.asked import Asked, finish
 from tests.support.belongings import tar
 

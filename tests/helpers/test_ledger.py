@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy_helpers import ledger
-from sockproxy_helpers.ledger import FILE, PULLED, Entry, Ledger, Writer
+from sockproxy_helpers.content import ledger
+from sockproxy_helpers.content.ledger import FILE, PULLED, Entry, Ledger, Writer
 
 ID, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 

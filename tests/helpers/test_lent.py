@@ -10,7 +10,9 @@ import pytest
 from sockproxy.api import route
 from sockproxy.http import body, head
 from sockproxy.server.memo import Request
-from sockproxy_helpers import asking, caller, lent, wire
+from sockproxy_helpers.calls import lent
+from sockproxy_helpers.channel import asking, wire
+from sockproxy_helpers.system import caller
 from tests.helpers.support import Peer, run
 from tests.helpers.test_repeats import POLICY, Scene, scene  # noqa: F401
 from tests.helpers.test_serve import Stage, stage  # noqa: F401

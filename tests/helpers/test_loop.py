@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sockproxy_helpers.loop import HUP, IN, OUT, RDHUP, Lock, Loop, Want
+from sockproxy_helpers.channel.loop import HUP, IN, OUT, RDHUP, Lock, Loop, Want
 from tests.helpers.support import run
 
 

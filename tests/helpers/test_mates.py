@@ -7,11 +7,12 @@ import json
 import pytest
 
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers import mates, policy
-from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge import policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
+from sockproxy_helpers.upstream.objects import OWNER
+from sockproxy_helpers.who import mates
 from tests.support.judging import ADMIN, DEVELOPER, context, judge
 
 POLICY = b"""version: 1

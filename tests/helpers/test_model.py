@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import model, operations
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.api.fields import Field, Rules, load
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.fields import Field, Rules, load
+from sockproxy_helpers.judge import model
 from tests.support.judging import ADMIN, OPERATIONS, OWNED, context, judge
 
 MODELLED = ("System", "Container", "Exec", "Image", "Distribution", "Volume", "Network")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockproxy_helpers import names
+from sockproxy_helpers.api import names
 from sockproxy_helpers.errors import Malformed
 
 DIGEST = "sha256:" + "ab" * 32

@@ -9,12 +9,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from sockproxy_helpers import counts, model
+from sockproxy_helpers.content.images import NoImage
+from sockproxy_helpers.content.ledger import LOADED, PULLED, Entry, Ledger, Writer
+from sockproxy_helpers.content.naming import Naming
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
-from sockproxy_helpers.images import NoImage
-from sockproxy_helpers.ledger import LOADED, PULLED, Entry, Ledger, Writer
-from sockproxy_helpers.naming import Naming
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.totals import counts
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
 from tests.support.judging import DEVELOPER, context, judge
 

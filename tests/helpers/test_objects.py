@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sockproxy_helpers.errors import Malformed, NotFound, Unavailable
-from sockproxy_helpers.objects import Ambiguous, Objects, owner_of
+from sockproxy_helpers.upstream.objects import Ambiguous, Objects, owner_of
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 
 KEY = "io.sockproxy.owner"
@@ -46,7 +46,7 @@ def test_an_object_is_found_by_each_reference_and_known_by_its_id_alone(kind: st
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sockproxy_helpers.objects.REMEMBERED", 2)
+    monkeypatch.setattr("sockproxy_helpers.upstream.objects.REMEMBERED", 2)
     daemon, objects = Asked(), Objects()
     for number in range(1, 6):
         finish(objects.find(daemon, "container", daemon.container(number, f"c{number}", KIM)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import caller, cgroups, peer
+from sockproxy_helpers.system import caller, cgroups, peer
 from tests.support import needs
 
 ONE, TWO = "1" * 64, "ab" * 32

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.plugin import LARGEST, Connection, Message, Requests
+from sockproxy_helpers.folders.plugin import LARGEST, Connection, Message, Requests
 from tests.helpers.support import Peer, run
 
 # As dockerd 28 sends them

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import policy
-from sockproxy_helpers.caller import Caller, Container
 from sockproxy_helpers.errors import BadPolicy, Refused
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge import policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller, Container
 
 RULES: dict[str, Any] = {
     "bind_groups": False,

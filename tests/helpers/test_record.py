@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import record as module
+from sockproxy_helpers.audit import record as module
+from sockproxy_helpers.audit.record import Recorder
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.record import Recorder
 from tests.helpers.support import Listener, Peer, run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers.redact import FIELDS, ITEMS, TEXT, Redaction
+from sockproxy_helpers.judge.redact import FIELDS, ITEMS, TEXT, Redaction
 
 SALT = b"salt" * 8
 CORPUS = Path(__file__).parents[1] / "corpus"

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import model, references
-from sockproxy_helpers.approve import Approval
-from sockproxy_helpers.cgroupfs import Cgroups
+from sockproxy_helpers.api.fields import Field
+from sockproxy_helpers.calls.approve import Approval
+from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.content import references
+from sockproxy_helpers.content.ledger import Ledger
+from sockproxy_helpers.content.references import Reference, Resolution, pin
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
-from sockproxy_helpers.fields import Field
-from sockproxy_helpers.ledger import Ledger
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.objects import Ambiguous, Objects
-from sockproxy_helpers.references import Reference, Resolution, pin
-from sockproxy_helpers.shares import Shares
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.totals.cgroupfs import Cgroups
+from sockproxy_helpers.totals.shares import Shares
+from sockproxy_helpers.upstream.objects import Ambiguous, Objects
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OPERATIONS, context
 

@@ -9,11 +9,11 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import pipes
-from sockproxy_helpers.chunks import Chunks
-from sockproxy_helpers.loop import IN, OUT, Loop
-from sockproxy_helpers.relay import BUDGET, Broken, Chunked, Flow, step, wanted
-from sockproxy_helpers.splice import Raw
+from sockproxy_helpers.channel.loop import IN, OUT, Loop
+from sockproxy_helpers.stream import pipes
+from sockproxy_helpers.stream.chunks import Chunks
+from sockproxy_helpers.stream.relay import BUDGET, Broken, Chunked, Flow, step, wanted
+from sockproxy_helpers.stream.splice import Raw
 from tests.helpers.support import Peer, assert_closed, descriptors, run
 
 MIB = 1 << 20

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import approve, caller, peer, repeats, wire
-from sockproxy_helpers.peer import Peer
+from sockproxy_helpers.calls import approve, repeats
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.system import caller, peer
+from sockproxy_helpers.system.peer import Peer
 from tests.helpers.support import message
 from tests.helpers.test_serve import Stage, stage  # noqa: F401
 
@@ -237,7 +239,7 @@ def test_the_memo_has_a_bound(scene, monkeypatch):
 
 
 def test_a_call_that_comes_again_is_not_served_unrecorded(scene, monkeypatch):
-    monkeypatch.setattr("sockproxy_helpers.record.TIMEOUT", 0.01)
+    monkeypatch.setattr("sockproxy_helpers.audit.record.TIMEOUT", 0.01)
 
     def end() -> None:
         (scene.stage.folder / "audit/audit.sock").unlink()

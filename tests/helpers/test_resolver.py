@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.resolver import Resolver
+from sockproxy_helpers.folders.resolver import Resolver
 from tests.helpers.asked import finish
 from tests.helpers.test_serve import policy, pretend
 

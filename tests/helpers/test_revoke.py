@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import caller, peer, wire
-from sockproxy_helpers.accounts import Accounts
-from sockproxy_helpers.context import context_of
+from sockproxy_helpers.calls.revoke import Streams
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.identity import Identity
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.policy import Policy
-from sockproxy_helpers.revoke import Streams
+from sockproxy_helpers.judge.context import context_of
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller, peer
+from sockproxy_helpers.who.accounts import Accounts
+from sockproxy_helpers.who.identity import Identity
 from tests.helpers.support import Listener, run
 
 REPLIES: dict[str, dict[str, object]] = {

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import routes
 from sockproxy_helpers.errors import Refused, Unavailable
+from sockproxy_helpers.totals import routes
 from tests.helpers.asked import finish
 from tests.support.judging import ADMIN, DEVELOPER, context
 

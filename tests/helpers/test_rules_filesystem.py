@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from sockproxy_helpers.caller import Caller
 from sockproxy_helpers.errors import Malformed, Refused
+from sockproxy_helpers.system.caller import Caller
 from tests.support.judging import ADMIN, DEVELOPER, KIM, OWNED, create, judge
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.logs import unless_bounded
+from sockproxy_helpers.judge.logs import unless_bounded
 from tests.support.judging import ADMIN, DEVELOPER, create, judge
 
 LIMIT = 100 << 20

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from sockproxy_helpers.content.scanned import UNPACKED, Scanned
+from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.relay import Broken
-from sockproxy_helpers.scanned import UNPACKED, Scanned
-from sockproxy_helpers.tar import Scan
+from sockproxy_helpers.stream.relay import Broken
 from tests.helpers.test_tar import ARCHIVE, BLOCK, WANTED, member, pack
 
 BODY = ARCHIVE[: -2 * BLOCK]

@@ -10,11 +10,15 @@ import socket
 import pytest
 
 from sockproxy.policy import compile as compiler
-from sockproxy_helpers import asking, assertion, caller, policyfile, serve, wire
-from sockproxy_helpers.cgroupfs import Cgroups
+from sockproxy_helpers.calls import serve
+from sockproxy_helpers.channel import asking, wire
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import BadPolicy, Refused
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge import policyfile
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller
+from sockproxy_helpers.totals.cgroupfs import Cgroups
+from sockproxy_helpers.who import assertion
 from tests.helpers.support import Listener, Peer, assert_closed, descriptors, message, run
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -223,7 +227,7 @@ def test_daemon_is_asked_only_after_the_acknowledgement(stage):
 @pytest.mark.parametrize("role", ["admin", "viewer"])
 def test_nothing_is_done_unrecorded(stage, how, role, monkeypatch):
     """Writer gone: calls are refused, reads too, and so are refusals answered with 503."""
-    monkeypatch.setattr("sockproxy_helpers.record.TIMEOUT", 0.01)
+    monkeypatch.setattr("sockproxy_helpers.audit.record.TIMEOUT", 0.01)
     (stage.folder / "policy.json").write_bytes(policy(role))
     stage.helper()
     if how == "gone":

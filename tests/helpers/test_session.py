@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import assertion, engine, session
-from sockproxy_helpers.buildkit import Mediated
+from sockproxy_helpers.builder import session
+from sockproxy_helpers.builder.buildkit import Mediated
+from sockproxy_helpers.calls.sessions import Sessions
+from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.ledger import Ledger
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.policy import Decision
-from sockproxy_helpers.sessions import Sessions
+from sockproxy_helpers.judge import engine
+from sockproxy_helpers.judge.policy import Decision
+from sockproxy_helpers.who import assertion
 from tests.helpers.asked import finish
 from tests.support.judging import DEVELOPER, KIM, context
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import kernel, stage
-from sockproxy_helpers.bindledger import Bind
 from sockproxy_helpers.errors import Malformed, Refused
+from sockproxy_helpers.folders import stage
+from sockproxy_helpers.folders.bindledger import Bind
+from sockproxy_helpers.system import kernel
 from tests.helpers.test_bindledger import FIELDS
 
 EVERYWHERE, BELOW = "its file system does not let", "something that is mounted below it does not let"

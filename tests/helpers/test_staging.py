@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import staging
-from sockproxy_helpers.bindledger import Bind, BindLedger
-from sockproxy_helpers.context import Context
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Malformed, Refused, Unavailable
-from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.folders import staging
+from sockproxy_helpers.folders.bindledger import Bind, BindLedger
+from sockproxy_helpers.judge.context import Context
 from tests.helpers.asked import Asked, finish
 from tests.support.belongings import tar
 from tests.support.judging import ADMIN, DEVELOPER, context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sockproxy_helpers import strict
+from sockproxy_helpers.api import strict
 from sockproxy_helpers.errors import Malformed
 
 

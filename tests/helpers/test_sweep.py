@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers.bindledger import Bind, BindLedger, new_name
-from sockproxy_helpers.imageusers import READER
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.sweep import YOUNG, Sweeper
+from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.folders.bindledger import Bind, BindLedger, new_name
+from sockproxy_helpers.folders.imageusers import READER
+from sockproxy_helpers.folders.sweep import YOUNG, Sweeper
 from tests.helpers.asked import finish
 from tests.helpers.test_bindledger import FIELDS
 

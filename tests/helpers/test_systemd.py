@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import systemd
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.loop import Loop
+from sockproxy_helpers.totals import systemd
 from tests.helpers.support import Listener, Peer, run
 
 TOTALS = {"memory": 1 << 30, "cpus": 1.5, "pids": 100}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sockproxy_helpers.content.tar import BLOCK, LARGEST, Scan
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.tar import BLOCK, LARGEST, Scan
 
 WANTED = ("manifest.json", "index.json")
 LONG = "a/" * 80 + "file"

@@ -13,21 +13,28 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import bridge, buildkit, counts, engine, exchange, images, origin, sessions, shares, wire, worker
-from sockproxy_helpers.buildkit import Mediated
-from sockproxy_helpers.cgroupfs import Cgroups
-from sockproxy_helpers.daemon import Daemon
+from sockproxy_helpers.builder import buildkit
+from sockproxy_helpers.builder.buildkit import Mediated
+from sockproxy_helpers.calls import exchange, sessions
+from sockproxy_helpers.calls.sessions import Sessions
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.channel.loop import Lock, Loop
+from sockproxy_helpers.content import images
+from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.faults import fault_of
-from sockproxy_helpers.imageusers import ImageUsers
-from sockproxy_helpers.ledger import Ledger
-from sockproxy_helpers.loop import Lock, Loop
-from sockproxy_helpers.objects import Objects
-from sockproxy_helpers.policy import Decision
-from sockproxy_helpers.sessions import Sessions
-from sockproxy_helpers.shares import Shares
-from sockproxy_helpers.shown import Shown
-from sockproxy_helpers.sweep import Sweeper
+from sockproxy_helpers.folders import worker
+from sockproxy_helpers.folders.imageusers import ImageUsers
+from sockproxy_helpers.folders.shown import Shown
+from sockproxy_helpers.folders.sweep import Sweeper
+from sockproxy_helpers.judge import engine
+from sockproxy_helpers.judge.policy import Decision
+from sockproxy_helpers.totals import bridge, counts, shares
+from sockproxy_helpers.totals.cgroupfs import Cgroups
+from sockproxy_helpers.totals.shares import Shares
+from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.upstream.objects import Objects
+from sockproxy_helpers.who import origin
 from tests.helpers.asked import finish
 from tests.helpers.support import Chain, run
 from tests.helpers.test_claims import Keeper, keeper  # noqa: F401 (a fixture)

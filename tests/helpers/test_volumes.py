@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import volumes
+from sockproxy_helpers.calls import volumes
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OWNED, context

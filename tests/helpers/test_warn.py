@@ -6,14 +6,14 @@ import pytest
 
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers import model, policy, warn
-from sockproxy_helpers.caller import Caller, Container
-from sockproxy_helpers.context import context_of
+from sockproxy_helpers.content.ledger import Ledger
+from sockproxy_helpers.content.references import Resolution
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.ledger import Ledger
-from sockproxy_helpers.objects import Objects
-from sockproxy_helpers.policy import Decision, Policy
-from sockproxy_helpers.references import Resolution
+from sockproxy_helpers.judge import model, policy, warn
+from sockproxy_helpers.judge.context import context_of
+from sockproxy_helpers.judge.policy import Decision, Policy
+from sockproxy_helpers.system.caller import Caller, Container
+from sockproxy_helpers.upstream.objects import Objects
 from tests.helpers.asked import KIM, LEE, Asked, finish
 from tests.support.judging import DEVELOPER, OPERATIONS, context
 

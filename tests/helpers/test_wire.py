@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 from tests.helpers.support import assert_closed, descriptors
 
 

@@ -9,20 +9,22 @@ import socket
 
 import pytest
 
-from sockproxy_helpers import names, uploads, withheld
-from sockproxy_helpers.call import Approved
-from sockproxy_helpers.chunks import Chunks
-from sockproxy_helpers.claims import Taken
-from sockproxy_helpers.concluded import Concluded
+from sockproxy_helpers.api import names
+from sockproxy_helpers.api.names import full
+from sockproxy_helpers.calls import uploads
+from sockproxy_helpers.calls.call import Approved
+from sockproxy_helpers.content import withheld
+from sockproxy_helpers.content.claims import Taken
+from sockproxy_helpers.content.concluded import Concluded
+from sockproxy_helpers.content.images import View
+from sockproxy_helpers.content.ledger import LOADED, PULLED, Entry
+from sockproxy_helpers.content.loads import MANIFEST
+from sockproxy_helpers.content.naming import Naming
+from sockproxy_helpers.content.proof import Proof
+from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.images import View
-from sockproxy_helpers.ledger import LOADED, PULLED, Entry
-from sockproxy_helpers.loads import MANIFEST
-from sockproxy_helpers.names import full
-from sockproxy_helpers.naming import Naming
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.proof import Proof
-from sockproxy_helpers.tar import Scan
+from sockproxy_helpers.stream.chunks import Chunks
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
 from tests.helpers.test_claims import NEW, OLD, Keeper, keeper, of  # noqa: F401 (a fixture)
 from tests.helpers.test_tar import member, pack

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sockproxy_helpers import worker
-from sockproxy_helpers.bindledger import Bind
+from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Refused, Unavailable
-from sockproxy_helpers.loop import Loop
-from sockproxy_helpers.policy import Policy
-from sockproxy_helpers.worker import Reply, Worker
+from sockproxy_helpers.folders import worker
+from sockproxy_helpers.folders.bindledger import Bind
+from sockproxy_helpers.folders.worker import Reply, Worker
+from sockproxy_helpers.judge.policy import Policy
 from tests.helpers.support import run
 from tests.helpers.test_bindledger import FIELDS
 

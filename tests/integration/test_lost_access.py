@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import caller
+from sockproxy_helpers.system import caller
 from tests.support import containers
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually

@@ -19,7 +19,7 @@ import pytest
 from sockproxy.audit.log import Log
 from sockproxy.audit.seal import Sealer
 from sockproxy.review.verify import verify
-from sockproxy_helpers.sessions import MOST
+from sockproxy_helpers.calls.sessions import MOST
 from tests.support.cli import Running, Terminal, assert_done
 from tests.support.containers import API
 from tests.support.engines import Engine

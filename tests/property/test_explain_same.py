@@ -11,10 +11,10 @@ from sockproxy.errors import RequestError
 from sockproxy.explain.judge import judge as explain
 from sockproxy.http.body import parse_query
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers import strict
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.api.operations import load
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.operations import load
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 from tests.property.test_model_mutated import mutated
 from tests.support.judging import KIM, judge
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy_helpers import model, strict
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.api.fields import Field
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.fields import Field
-from sockproxy_helpers.walk import Walk
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.judge.walk import Walk
 from tests.support.gojson import GoError, meaning, plain, read, scan
 from tests.support.judging import ADMIN, OPERATIONS, context, judge
 

@@ -13,7 +13,7 @@ from sockproxy.api.route import route
 from sockproxy.errors import RequestError
 from sockproxy.http.body import Body, Chunked, Length, parse_query
 from sockproxy.http.head import FORWARD, Head, find_end, parse
-from sockproxy_helpers import operations
+from sockproxy_helpers.api import operations
 
 HEADS = [
     b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n",

@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproxy_helpers import model, strict
+from sockproxy_helpers.api import strict
+from sockproxy_helpers.api.fields import Field
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.fields import Field
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.support.judging import DEVELOPER, OPERATIONS, judge
 
 CORPUS = [item for path in Path(__file__).parents[1].glob("corpus/*.json") for item in json.loads(path.read_text())]

@@ -12,9 +12,9 @@ from sockproxy.errors import ConfigError
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy.policy.document import parse
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers import operations
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 
 VALID = Path(paths.config_dir(), "sockproxy.example.yaml").read_text()
 PIECES = [

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.root
 PRELUDE = """
 import ctypes, errno, os, socket, struct, sys
 sys.path.insert(0, sys.argv[1])
-from sockproxy_helpers import kernel, seccomp, confine
+from sockproxy_helpers.system import kernel, confine
+from sockproxy_helpers.folders import seccomp
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 def call(number, *arguments):
@@ -50,7 +51,7 @@ for number, arguments in ((428, (folder, b"", 1 | 0x1000)), (429, (-100, b"/tmp"
 """
 # As before Linux 5.12, where nothing can be set on what is not attached.
 ATTACHER_OLD = """
-from sockproxy_helpers.attacher import Attacher
+from sockproxy_helpers.folders.attacher import Attacher
 kernel.follow_the_hosts_mounts()
 tree = kernel.clone_tree(os.open("/usr", os.O_PATH), False)
 name = f"sockproxy-1000-{'0' * 32}.1.00000000"

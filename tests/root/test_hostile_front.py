@@ -27,8 +27,10 @@ from pathlib import Path
 import pytest
 
 from sockproxy.supervise.table import WATCHDOG
-from sockproxy_helpers import assertion, peer, wire
-from sockproxy_helpers.objects import OWNER
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.upstream.objects import OWNER
+from sockproxy_helpers.who import assertion
 from tests.helpers.support import message
 from tests.helpers.test_call import WRONG, good
 from tests.support.proxy import Proxy, default_policy, eventually

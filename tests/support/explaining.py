@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sockproxy import cli
-from sockproxy_helpers import caller
+from sockproxy_helpers.system import caller
 from tests.support.judging import KIM
 
 CORPUS = Path(__file__).parents[1] / "corpus"

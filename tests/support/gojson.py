@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from sockproxy_helpers.fields import Field
+from sockproxy_helpers.api.fields import Field
 
 POINTERS = {"PidsLimit", "MemorySwappiness", "OomKillDisable", "Init", "StopTimeout", "EnableIPv4", "EnableIPv6"}
 POINTED = {"HostConfig", "NetworkingConfig", "Healthcheck", "IPAM", "EndpointConfig", "IPAMConfig", "ConfigFrom"}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sockproxy import paths
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers import model
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.lifecycle import DEFAULT_CAPABILITIES
-from sockproxy_helpers.objects import OWNER
-from sockproxy_helpers.operations import load
+from sockproxy_helpers.api.operations import load
+from sockproxy_helpers.judge import model
+from sockproxy_helpers.judge.lifecycle import DEFAULT_CAPABILITIES
+from sockproxy_helpers.system.caller import Caller
+from sockproxy_helpers.upstream.objects import OWNER
 
 OPERATIONS = {operation.name: operation for operation in load()}
 # The names of the built-in roles, as an error lists them.

@@ -10,7 +10,7 @@ import jsonschema
 
 from sockproxy.audit import chain
 from sockproxy.audit.log import Entry, Log, encode
-from sockproxy_helpers.redact import Redaction
+from sockproxy_helpers.judge.redact import Redaction
 from tests.support.judging import KIM, OPERATIONS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sockproxy_helpers import model
+from sockproxy_helpers.judge import model
 from tests.property.test_go_reads import without_rules
 from tests.support.engines import Engines
 from tests.support.gojson import GoError, read

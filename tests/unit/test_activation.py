@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sockproxy import activation
-from sockproxy_helpers import notify
+from sockproxy_helpers.channel import notify
 
 TAKE = """
 import os, sys
@@ -83,13 +83,13 @@ def test_readiness_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abst
 
 def test_that_it_lives_is_told_no_more_often_than_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("sockproxy_helpers.notify.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sockproxy_helpers.channel.notify.time.monotonic", lambda: clock[0])
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind(str(tmp_path / "n"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
         monkeypatch.setenv("WATCHDOG_USEC", "30000000")
         watchdog = notify.Watchdog()
-        monkeypatch.setattr("sockproxy_helpers.notify.socket.socket", None)  # it makes no more sockets
+        monkeypatch.setattr("sockproxy_helpers.channel.notify.socket.socket", None)  # it makes no more sockets
         assert watchdog.pause == 10
         for seconds, said in ((0, True), (0.1, False), (10, True)):
             clock[0] += seconds

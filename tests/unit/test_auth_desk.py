@@ -18,10 +18,11 @@ from sockproxy.auth.limits import Limit
 from sockproxy.auth.tokens import Token, Tokens
 from sockproxy.auth.uids import Uids, names
 from sockproxy.policy.compile import compile_text, dump
-from sockproxy_helpers import assertion, peer
 from sockproxy_helpers.errors import Refused
-from sockproxy_helpers.peer import Peer
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.system.peer import Peer
+from sockproxy_helpers.who import assertion
 
 KEY = b"k" * 32
 POLICY = Policy(dump(compile_text(b"version: 1\nauth: {token_hours: 1}\n", "p.yaml")))

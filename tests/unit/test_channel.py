@@ -10,7 +10,7 @@ import trio
 
 from sockproxy.dispatch.channel import Helpers
 from sockproxy.errors import HelperGone
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 
 
 async def serve(listener: socket.socket, calls: list[object], channels: int, most: int) -> None:

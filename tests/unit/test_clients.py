@@ -12,7 +12,7 @@ from sockproxy.explain.judge import judge
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy.policy.document import Mapping, parse
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 from tests.support.judging import KIM
 
 CLIENTS = Path(__file__).parents[1] / "clients"

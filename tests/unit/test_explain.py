@@ -14,7 +14,7 @@ import pytest
 from sockproxy import cli, paths
 from sockproxy.explain.show import ACCESS
 from sockproxy.http.body import MAX_BODY
-from sockproxy_helpers import references
+from sockproxy_helpers.content import references
 from tests.support.explaining import POLICY, Explain
 
 PLAIN = "version: 1\nbindings: [{user: kim, role: developer}]"

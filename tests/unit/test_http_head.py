@@ -9,7 +9,7 @@ import pytest
 from sockproxy.errors import RequestError
 from sockproxy.http import head
 from sockproxy.http.head import Head, find_end, parse
-from sockproxy_helpers import operations
+from sockproxy_helpers.api import operations
 
 
 def make(*fields: str, line: str = "POST /containers/create?name=a HTTP/1.1", host: str = "Host: d") -> bytes:

@@ -18,8 +18,9 @@ from sockproxy.policy.compile import compile_text, dump
 from sockproxy.server import lending, traffic
 from sockproxy.server.session import Services, Session
 from sockproxy.server.traffic import Account
-from sockproxy_helpers import caller, peer, wire
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.channel import wire
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import caller, peer
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 RATE = 20

@@ -7,7 +7,7 @@ import pytest
 from sockproxy.api import route
 from sockproxy.http import body, head
 from sockproxy.server.memo import MEMO_HEADS, Memo, Request
-from sockproxy_helpers import wire
+from sockproxy_helpers.channel import wire
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 

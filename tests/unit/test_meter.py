@@ -12,9 +12,9 @@ from sockproxy.policy.compile import compile_text, dump
 from sockproxy.server import report
 from sockproxy.server.meter import MINUTE, REFUSALS, USERS, Meter, Visit
 from sockproxy.status.command import text
-from sockproxy_helpers import operations
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 
 POLICY = Policy(dump(compile_text(b"version: 1\n", 'a"b\\c.yaml')))
 OPERATIONS = {row.name: row for row in operations.load()}

@@ -15,9 +15,9 @@ from sockproxy.errors import ConfigError
 from sockproxy.policy import compile as compiler
 from sockproxy.policy.compile import MOST_ROLES, Compiled, compile_file, compile_text, dump
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers import operations
-from sockproxy_helpers.caller import Caller
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system.caller import Caller
 from tests.support.judging import ROLES
 
 EXAMPLE = Path(paths.config_dir(), "sockproxy.example.yaml")

@@ -13,7 +13,7 @@ from sockproxy.authoring.learn import UNTOLD
 from sockproxy.explain.judge import judge
 from sockproxy.policy.compile import compile_text, dump
 from sockproxy.policy.schema import RULES
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 from tests.support.explaining import CORPUS
 from tests.support.judging import KIM, OPERATIONS
 from tests.support.recording import Recording

@@ -8,7 +8,7 @@ from sockproxy.errors import ConfigError
 from sockproxy.policy.document import Mapping, parse
 from sockproxy.policy.schema import RULES
 from sockproxy.policy.values import CAPABILITIES, LONGEST, ULIMITS, Value
-from sockproxy_helpers import policy
+from sockproxy_helpers.judge import policy
 
 FLAGS = [name for name, rule in RULES.items() if isinstance(rule.default, bool)]
 LISTS = ["registries", "subnets", "binds", "capabilities", "frontends", "host_namespaces", "runtimes", "sysctls", "via"]

@@ -6,8 +6,8 @@ import pytest
 
 from sockproxy.api.route import route
 from sockproxy.errors import RequestError
-from sockproxy_helpers import operations
-from sockproxy_helpers.operations import Operation
+from sockproxy_helpers.api import operations
+from sockproxy_helpers.api.operations import Operation
 
 ROWS = [operation for operation in operations.load() if operation.method != "OPTIONS"]
 NAMES = ["a", "0f" * 32, "web_1.x-y", "json", "create", "prune", "v1.41"]

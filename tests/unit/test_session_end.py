@@ -13,8 +13,8 @@ from sockproxy.dispatch.channel import Helpers
 from sockproxy.server import session
 from sockproxy.server.session import Services, Session
 from sockproxy.server.traffic import Seat
-from sockproxy_helpers import peer
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import peer
 
 PING = b"OPTIONS /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 

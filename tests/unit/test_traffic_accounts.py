@@ -22,9 +22,9 @@ from sockproxy.server import traffic
 from sockproxy.server.listen import _session
 from sockproxy.server.session import Services
 from sockproxy.server.traffic import Account, Traffic
-from sockproxy_helpers import peer
-from sockproxy_helpers.peer import Peer
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
+from sockproxy_helpers.system import peer
+from sockproxy_helpers.system.peer import Peer
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 OPTIONS = b"OPTIONS /_ping HTTP/1.1\r\nHost: d\r\n\r\n"

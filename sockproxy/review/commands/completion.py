@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
     from sockproxy.review import COMMANDS, _parser
-    from sockproxy_helpers import operations
+    from sockproxy_helpers.api import operations
 
     cases = []
     for name in COMMANDS:

@@ -11,7 +11,7 @@ from sockproxy.policy.compile import compile_file, dump
 from sockproxy.review.again import HIDDEN, Again, again, as_now
 from sockproxy.review.commands import show
 from sockproxy.review.text import plain
-from sockproxy_helpers.policy import Policy
+from sockproxy_helpers.judge.policy import Policy
 
 
 def add(parser: argparse.ArgumentParser) -> None:

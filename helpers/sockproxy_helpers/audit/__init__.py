@@ -1,0 +1,1 @@
+"""What goes to the audit writer, and recordings of what sessions print."""

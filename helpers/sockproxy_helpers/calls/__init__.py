@@ -1,0 +1,1 @@
+"""A call from its message to its outcome."""

@@ -1,0 +1,1 @@
+"""Images and archives: whose a name is, what is somebody's alone, what an upload would set."""

@@ -1,0 +1,1 @@
+"""Bytes on their way: pipes, splices, chunks, upgraded connections, heads."""

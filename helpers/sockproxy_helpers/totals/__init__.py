@@ -1,0 +1,1 @@
+"""What a person has of the machine: own cgroups, counts, networks."""

@@ -1,0 +1,1 @@
+"""The connection to the daemon, and the objects that it has."""

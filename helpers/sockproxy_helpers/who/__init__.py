@@ -1,0 +1,1 @@
+"""Who asks: connection, container, password or token, account; and whose things that person shares."""
