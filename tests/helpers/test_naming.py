@@ -16,7 +16,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.judge import model
 from sockproxy_helpers.totals import counts
 from sockproxy_helpers.upstream.objects import OWNER
-from tests.helpers.asked import KIM, LEE, finish
+from tests.helpers.asked import KIM, LEE, Asked, finish
 from tests.support.judging import DEVELOPER, context, judge
 
 MINE, THEIRS, SHARED = ("sha256:" + digit * 64 for digit in "123")
@@ -206,6 +206,33 @@ def test_what_describes_containers() -> None:
     large["Labels"]["k"] *= 2  # type: ignore[index]
     with pytest.raises(Refused, match=r"described in 98304 bytes together .* you have 2 in 131\d+: large, small"):
         finish(counts.containers(Full(small, large), ctx, {}, "busybox"))  # type: ignore[arg-type]
+
+
+def test_exposed_ports() -> None:
+    """A list has them while a container runs, and counts of what is made later would come too late."""
+    ctx, daemon = context({**DEVELOPER, "limits": {**DEVELOPER["limits"], "containers": 2}}, "ContainerCreate"), Asked()  # type: ignore[dict-item]
+    many = {f"{port}/tcp": {} for port in range(1, 1601)}
+    daemon.image("some", ExposedPorts={"80/tcp": {}, "81/udp": {}})
+    daemon.image("many", ExposedPorts=many)
+
+    def count(image: str, *ports: str) -> dict[str, str]:
+        part = {"ExposedPorts": {port: {} for port in ports}}
+        return finish(counts.containers(daemon, ctx, part, image))  # type: ignore[arg-type]
+
+    assert count("some", "80/tcp", "90") == {counts.EXPOSED: "3"}
+    assert count("many") == {counts.EXPOSED: "1600"}  # 64,000 of 65,536 bytes
+    with pytest.raises(Refused, match=r"may not expose 1700 ports, the image's included \(allowed: 1638 beside your 0"):
+        count("many", *(f"{port}/udp" for port in range(100)))
+    with pytest.raises(NotFound, match="No such image: none"):
+        count("none")
+    labels = {OWNER: str(KIM), counts.EXPOSED: "1600"}
+    listed = [{"PrivatePort": port, "Type": "tcp"} for port in range(1, 1601)]
+    for state, ports in (("created", []), ("running", listed)):
+        first = daemon.container(1, "first", KIM, State=state, Ports=ports, Labels=labels)
+        with pytest.raises(Refused, match=r"may not expose 1600 ports, .*allowed: \d\d beside your 1 containers\)"):
+            count("many")
+        assert count("some") == {counts.EXPOSED: "2"}
+        daemon.remove("containers", first)
 
 
 def test_ports_of_all_containers() -> None:

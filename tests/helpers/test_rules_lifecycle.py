@@ -214,6 +214,7 @@ def test_our_labels(key: str) -> None:
 
 def test_our_labels_come_back_as_inspect_shows_them() -> None:
     given: dict[str, object] = {"io.sockproxy.owner": "1000", "io.sockproxy.ports": "7", "a": "b"}
+    given["io.sockproxy.exposed"] = "9"
     for name in ("ContainerCreate", "VolumeCreate"):
         _, built = judge(name, {"Labels": given})
         assert isinstance(built, dict)

@@ -1,4 +1,4 @@
-"""What describes images is in everybody's lists, so a person's are described in so many bytes, however they came."""
+"""What describes images and containers is in everybody's lists, so a person's are described in so many bytes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,31 @@ def test_lists_of_others(proxy28: Proxy, users: Users) -> None:
     assert b"may have images that are described in 4096000 bytes" in people.bob.ask("POST", "/images/load", large).body
     assert len(people.alice.ask("GET", "/images/json").body) < 4096
     assert people.root.ask("GET", "/images/large:1/json").status == 404
+
+
+def test_exposed_ports(proxy28: Proxy, users: Users) -> None:
+    """Lists have them once a container runs: 2 KB of an image is 0.8 MB there."""
+    people = People(proxy28, users)
+    root, bob = people.root, people.bob
+    root.clean()
+    root.get("POST", f"/commit?container={root.create('base')}&repo=many&changes=EXPOSE%201-24000", {})
+    root.run("bare", Image="many")
+    assert len(root.ask("GET", "/containers/json").body) > 800_000
+    proxy28.engine.clean()
+    more = {f"{port}/udp": {} for port in range(1, 20_001)}
+    refused = bob.ask("POST", "/containers/create", {"Image": "many", "ExposedPorts": more})
+    why = b"role developer may not expose 44000 ports, the image's included (allowed: 40960 beside your 0 containers)"
+    assert why in refused.body, refused.body
+    assert root.get("GET", "/containers/json?all=1") == []
+    made = bob.run("dozens", ExposedPorts={f"{port}/udp": {} for port in range(1, 41)})
+    assert len(bob.get("GET", "/containers/json")[0]["Ports"]) == 40
+    labels = bob.get("GET", f"/containers/{made}/json")["Config"]["Labels"]
+    assert labels["io.sockproxy.exposed"] == "40"
+    bob.create("first", Image="many", Labels=labels)  # as clients renew a container; it does not run, and counts
+    refused = bob.ask("POST", "/containers/create", {"Image": "many"})
+    assert b"may not expose 24000 ports" in refused.body, refused.body
+    assert b"beside your 2 containers" in refused.body, refused.body
+    assert len(root.get("GET", "/containers/json?all=1")) == 2
 
 
 def test_however_they_come(bounded: People, users: Users, engine28: Engine) -> None:

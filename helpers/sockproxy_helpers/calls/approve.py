@@ -23,7 +23,7 @@ from sockproxy_helpers.system.caller import Caller
 from sockproxy_helpers.totals import bridge, counts, execs, routes
 from sockproxy_helpers.totals.shares import Shares
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import PORTS, Objects, member
+from sockproxy_helpers.upstream.objects import Objects, member
 from . import uploads, volumes
 from .call import Approved, Call
 from .statement import Statement
@@ -128,7 +128,7 @@ class Approval:
         for image in context.found:
             if image.kind == "image":  # from here on it is its ID that counts
                 named |= {"image": image.id, "name": image.name}
-        ports = await counts.containers(daemon, context, parts["network"], named.get("image"))
+        counted = await counts.containers(daemon, context, parts["network"], named.get("image"))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             part = {"part": context.operation, "body": parts[sibling], "assertion": context.caller.assertion}
@@ -138,8 +138,7 @@ class Approval:
         if named.get("name") and reply.get("still") is not True:
             merged["Image"] = named["image"]  # the name may come to mean another one before the daemon looks
         host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
-        if ports:
-            merged["Labels"][PORTS] = str(ports)  # type: ignore[index]
+        merged["Labels"].update(counted)  # type: ignore[attr-defined]
         await self._shares.log(daemon, host)
         host["CgroupParent"] = await self._shares.place(daemon, context, str(host.get("CgroupParent", "")))
         return query, merged

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 
-from sockproxy_helpers.api.operations import REFERENCE, quote
-from sockproxy_helpers.api.strict import show
-from sockproxy_helpers.errors import Malformed, NotFound, Refused
+from sockproxy_helpers.api.operations import quote
+from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.judge import bounds
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.judge.rules import clean
 from sockproxy_helpers.judge.walk import is_zero
 from sockproxy_helpers.totals import counts
 from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.upstream.image import config_of
 from sockproxy_helpers.upstream.objects import OWNER, owner_of, parse
 
 Part = dict[str, object]
@@ -35,7 +35,7 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, health: 
         NotFound: there is no such image. The create must end here: by the time that the daemon looks there may be one,
             and it would mount what was not checked.
     """
-    config = await _image_config(daemon, image)
+    config = await config_of(daemon, image)
     bounds.inherited_health(config.get("Healthcheck"), health, ctx)
     implied = set(config.get("Volumes") or {})  # type: ignore[call-overload]
     host = part.setdefault("HostConfig", {})
@@ -92,21 +92,6 @@ async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
         raise Malformed(f"volume {wish['Name']}: {volume.get('message')}")
     if not ctx.sees(owner_of(volume)):
         raise Refused("", f"the volume name {wish['Name']} is taken: choose another")
-
-
-async def _image_config(daemon: Daemon, image: str) -> Part:
-    """Give what an image says of its containers. There must be one: the daemon makes containers of nothing, too."""
-    if not REFERENCE.fullmatch(image):
-        raise Malformed(f"Image: {show(image)} is not the name of an image")
-    status, answer = await daemon.request("GET", f"/images/{quote(image, '/:@')}/json")
-    found = _parse(answer)
-    if status != 200:
-        message = str(
-            found.get("message")
-        )  # engine 20 puts the name before it once more; a create's does not have that
-        raise NotFound(message[max(0, message.find("No such image")) :])
-    config = found.get("Config")
-    return config if isinstance(config, dict) else {}
 
 
 async def _destinations(daemon: Daemon, container: str) -> set[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sockproxy_helpers.api.operations import NAME
 from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.upstream.objects import BRIDGE, OWNER, PORTS
+from sockproxy_helpers.upstream.objects import BRIDGE, EXPOSED, OWNER, PORTS
 from .context import Context
 from .walk import is_zero
 
@@ -88,10 +88,11 @@ def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
     """Write down on a new object whose it is.
 
     Our own labels may come back as `inspect` shows them, where they say what we do: clients that renew a container make
-    it from that. The number of its ports is written anew.
+    it from that. The numbers of its ports are written anew.
     """
     mark = str(ctx.caller.uid)
-    given = {key: text for key, text in (value or {}).items() if (key, text) != (OWNER, mark) and key != PORTS}
+    ours = (PORTS, EXPOSED)
+    given = {key: text for key, text in (value or {}).items() if (key, text) != (OWNER, mark) and key not in ours}
     return {**labels(given, ctx), OWNER: mark}
 
 

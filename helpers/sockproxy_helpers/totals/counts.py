@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 
 from sockproxy_helpers.api import names
-from sockproxy_helpers.api.operations import REFERENCE, quote
+from sockproxy_helpers.api.operations import quote
 from sockproxy_helpers.channel.loop import Lock, Loop
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import BRIDGE, OWNER, PORTS
+from sockproxy_helpers.upstream.image import config_of
+from sockproxy_helpers.upstream.objects import BRIDGE, EXPOSED, OWNER, PORTS
 
 COUNTED = ("ContainerCreate", "NetworkCreate", "VolumeCreate")
 SHOWN = 5  # of what there is, in a refusal
 EACH = 32 << 10  # bytes of a container in a list, on average: the daemon holds each of hundreds of lists under way
+PORT = 40  # bytes there of a port that a container exposes, while it runs: an image of 2 KB has 196,605
 Items = list[dict[str, object]]
 
 
@@ -34,32 +36,36 @@ class Turns:
         return self._turns.setdefault(uid, Lock(self._loop)) if operation in COUNTED else Lock(self._loop)
 
 
-async def containers(daemon: Daemon, ctx: Context, part: object, image: object) -> int:
+async def containers(daemon: Daemon, ctx: Context, part: object, image: object) -> dict[str, str]:
     """Make sure that the caller may have one more container, with the ports that it publishes; stopped ones count.
 
     Args:
         part: the network part of its configuration, judged.
-        image: its name, whose exposed ports count where all are published.
+        image: its ID, whose exposed ports are the container's, too.
 
     Returns:
-        How many ports it publishes.
+        Labels that say how many ports it publishes and exposes, since lists tell only of those that run.
 
     Raises:
         Refused: the caller has as many as the role allows.
     """
     most, most_ports = ctx.number("limits", "containers"), ctx.number("totals", "ports")
-    wanted = await _ports(daemon, part, image) if most_ports is not None else 0
-    if most is None and not wanted:
-        return wanted
+    if most is None and most_ports is None:
+        return {}
     own = await _list(daemon, ctx, "/containers/json?all=1&filters=")
+    exposed = {*_map(part, "ExposedPorts"), *_map(await config_of(daemon, str(image)), "ExposedPorts")}
+    wanted = _ports(part, exposed) if most_ports is not None else 0
     if most is not None and len(own) >= most:
         stopped = sum(item.get("State") not in ("running", "paused", "restarting") for item in own)
         _refuse(ctx, "containers", most, f"{len(own)} ({stopped} stopped)", own, "docker ps -a", "limits")
-    if most is not None and (size := sum(len(str(item)) for item in own)) > most * EACH:
-        own.sort(key=lambda item: len(str(item)), reverse=True)
+    if most is not None and (size := sum(map(_size, own))) + len(exposed) * PORT > most * EACH:
+        if size <= most * EACH:
+            ctx.path, rest = "ExposedPorts", f"{int(most * EACH - size) // PORT} beside your {len(own)} containers"
+            raise ctx.refusal(f"may not expose {len(exposed)} ports, the image's included (allowed: {rest})", "limits")
+        own.sort(key=_size, reverse=True)
         words = f"containers, described in {most * EACH} bytes together (labels, commands, ports)"
         _refuse(ctx, words, most, f"{len(own)} in {size}", own, "docker ps -a", "limits")
-    used = {str(_label(item, "Names")): _count(item) for item in own if _count(item)}
+    used = {str(_label(item, "Names")): _count(item, PORTS) for item in own if _count(item, PORTS)}
     if most_ports is not None and wanted and sum(used.values()) + wanted > most_ports:
         largest = sorted(used, key=used.__getitem__, reverse=True)[:SHOWN]
         by = "; ".join(f"{name}: {used[name]}" for name in largest) or "none"
@@ -67,7 +73,7 @@ async def containers(daemon: Daemon, ctx: Context, part: object, image: object) 
         have = f"you have {sum(used.values())} and want {wanted} more (the most by {by})"
         why = f"may publish {most_ports} ports, {have}: remove a container that publishes some"
         raise ctx.refusal(why, "totals")
-    return wanted
+    return {key: str(count) for key, count in ((PORTS, wanted), (EXPOSED, len(exposed))) if count}
 
 
 async def networks(daemon: Daemon, ctx: Context) -> None:
@@ -144,8 +150,13 @@ def _labels(item: dict[str, object]) -> dict[str, object]:
     return labels if isinstance(labels, dict) else {}
 
 
-def _count(item: dict[str, object]) -> int:
-    count = str(_labels(item).get(PORTS, ""))
+def _size(item: dict[str, object]) -> int:
+    """Measure what describes a container in a list, with the ports that it will have there once it runs."""
+    return len(str(item)) + max(0, _count(item, EXPOSED) * PORT - len(str(item.get("Ports"))))
+
+
+def _count(item: dict[str, object], label: str) -> int:
+    count = str(_labels(item).get(label, ""))
     return int(count) if count.isdecimal() else 0
 
 
@@ -168,14 +179,13 @@ async def _list(daemon: Daemon, ctx: Context, path: str, **more: list[str]) -> I
     return [item for item in found if isinstance(item, dict)]
 
 
-async def _ports(daemon: Daemon, part: object, image: object) -> int:
+def _ports(part: object, exposed: set[str]) -> int:
     """Count the host ports that a container will have: of a range one, since the daemon chooses one of it."""
     host = _map(part, "HostConfig")
     bindings = {port: value for port, value in _map(host, "PortBindings").items() if isinstance(value, list)}
     bound = {port: len(value) * _width(port) for port, value in bindings.items()}
     if host.get("PublishAllPorts") is True:
-        ports = {*_map(part, "ExposedPorts"), *await _exposed(daemon, str(image))}
-        bound |= {port: _width(port) for port in ports if not bound.get(port)}
+        bound |= {port: _width(port) for port in exposed if not bound.get(port)}
     return sum(bound.values())
 
 
@@ -188,12 +198,3 @@ def _width(port: str) -> int:
     """Count the container's ports in 8000-8010/tcp."""
     first, dash, last = port.partition("/")[0].partition("-")
     return max(1, int(last) - int(first) + 1) if dash and first.isdecimal() and last.isdecimal() else 1
-
-
-async def _exposed(daemon: Daemon, image: str) -> list[str]:
-    """List the ports that an image exposes; none when there is no such image: the daemon will say so."""
-    if not REFERENCE.fullmatch(image):
-        return []
-    status, answer = await daemon.request("GET", f"/images/{quote(image, '/:@')}/json")
-    config = json.loads(answer).get("Config") if status == 200 else None
-    return list(config.get("ExposedPorts") or {}) if isinstance(config, dict) else []

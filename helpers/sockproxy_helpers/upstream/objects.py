@@ -15,7 +15,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Unavailable
 from .daemon import Daemon
 
 OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
-PORTS = "io.sockproxy.ports"  # a label of containers: how many host ports they publish, running or not
+PORTS, EXPOSED = "io.sockproxy.ports", "io.sockproxy.exposed"  # labels of containers: how many, running or not
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
 # Objects, of half a KiB each: the only bound of that memory, since nobody tells of most that are removed. The first
