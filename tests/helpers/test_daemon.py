@@ -239,6 +239,20 @@ def test_unasked_bytes_are_never_taken_for_an_answer(loop, listener, daemon):
     run(loop, part())
 
 
+def test_what_follows_a_malformed_answer_is_never_the_next_one(loop, listener, daemon):
+    async def part() -> None:
+        peer = await listener.accept()
+        await peer.send(b"SSH-2.0-x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        await (await listener.accept()).send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable, match="malformed"):
+            await daemon.request("GET", "/info")
+        assert await daemon.request("GET", "/info") == (200, b"good")
+
+    run(loop, part(), ask())
+
+
 def test_nobody_listens(loop, daemon):
     async def part() -> None:
         with pytest.raises(Unavailable, match="is it running") as error:

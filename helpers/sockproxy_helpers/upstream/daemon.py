@@ -122,17 +122,18 @@ class Daemon:
         await self.send(request_head(method, target, 0, fields) + body)  # 1.0: the end is the connection's
         assert self.sock is not None
         response = None
-        while response is None or response.length is None or len(self.received) < response.length:
-            data = await self._receive(self.sock)
-            if not data:
-                break
-            self.received += data
-            response = response or self.take_head(method)
-            if most is not None and len(self.received) > most:
-                self.close()
-                raise Unavailable("the Docker daemon's answer is too long")
-        body = bytes(self.received)
-        self.close()
+        try:
+            while response is None or response.length is None or len(self.received) < response.length:
+                data = await self._receive(self.sock)
+                if not data:
+                    break
+                self.received += data
+                response = response or self.take_head(method)
+                if most is not None and len(self.received) > most:
+                    raise Unavailable("the Docker daemon's answer is too long")
+            body = bytes(self.received)
+        finally:
+            self.close()  # also after what is no answer: what follows it is none to the next question
         if response is None or response.chunked or len(body) < (response.length or 0):
             raise Unavailable("the Docker daemon broke off its answer")
         return response.status, body
