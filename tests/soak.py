@@ -4,8 +4,9 @@ As root, at the top of the checkout: .venv/bin/python -m tests.soak [--minutes 3
 
 Traffic: the docker CLI as two users (run, exec, cp, logs, build, volumes, networks), raw requests on kept and on new
 connections, streams that come and go, clients that vanish, refusals. A line each half a minute; the first fifth of the
-time warms up. Descriptors are compared at rest, before and after: how many are open meanwhile goes with how busy the
-machine is. Exit code 1 when a process has grown, something was not served as it should be, or a process has ended.
+time warms up. Descriptors are compared at rest, before and after, with as many connections kept for the next calls: how
+many are open meanwhile, and how many of those are kept, goes with how busy the machine is. Exit code 1 when a process
+has grown, something was not served as it should be, or a process has ended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import itertools
 import os
 import random
+import signal
 import statistics
 import sys
 import threading
@@ -22,23 +24,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sockproxy.server.memo import MEMO_HEADS
 from sockproxy_helpers.stream.pipes import POOL
 from sockproxy_helpers.system import peer
 from sockproxy_helpers.upstream import objects
 from tests.support.containers import API, create, follow, run
 from tests.support.engines import Engine
-from tests.support.proxy import Proxy, default_policy
+from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import BrokenOff, Connection
 from tests.support.users import User, Users, remove_folder, shared_folder
 
 LASTING = ("front", "audit", "auth", "lifecycle", "network", "filesystem", "binds", "attacher")
 HELPERS = ("lifecycle", "network", "filesystem")
 PERIOD = 30.0  # seconds between two lines
-# Growth after warming up that is no leak: Python takes memory by the MiB. The lifecycle helper remembers containers and
-# execs, up to 2,000 (objects.REMEMBERED), of which there are new ones all the time here; their end is not told to it.
+# Growth after warming up that is no leak: Python takes memory by the MiB. Two helpers remember containers and execs, up
+# to 2,000 (objects.REMEMBERED), of which there are new ones all the time here; their end is not told to them.
 # Pipes are kept for the next splice, POOL of them, two descriptors each.
 MEMORY, REMEMBERED, DESCRIPTORS = 1024.0, 0.5, 4  # KiB; KiB for each container or exec that was made; descriptors
-AT_ONCE = 40  # streams; each channel to a helper, and its connection to the daemon, is kept for the next (channel.IDLE)
+REMEMBERING = ("lifecycle", "filesystem")  # runs and execs; copies
+AT_ONCE = 40  # calls of each helper: more than there ever are here, and fewer than it keeps channels for (channel.IDLE)
+LISTS = ("containers/json", "networks", "images/json")  # one of each helper
 TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
 
 
@@ -147,8 +152,26 @@ def growth(values: list[int]) -> float:
     return statistics.median(slopes) * (len(values) - 1) if slopes else 0.0
 
 
+def keep(proxy: Proxy) -> None:
+    """Have AT_ONCE channels kept to each helper, and behind each a connection to the daemon, which waits meanwhile."""
+    daemon = int((proxy.engine.folder / "dockerd.pid").read_text())
+    with contextlib.ExitStack() as stack:
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            asked = [stack.enter_context(Connection(proxy.listen)) for _ in range(AT_ONCE * len(LISTS))]
+            for connection, target in zip(asked, itertools.cycle(LISTS), strict=False):
+                connection.request("GET", f"{API}/{target}")
+            # The client's socket, the channel and the daemon's connection of each call.
+            eventually(lambda: all(sizes(proxy)[name][1] > 3 * AT_ONCE for name in HELPERS), "calls under way")
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        for connection in asked:
+            assert connection.answer().status == 200
+
+
 def at_rest(proxy: Proxy) -> dict[str, int]:
     """Count the descriptors of each process when nothing is asked; what has just ended is closed within a moment."""
+    keep(proxy)
     found: list[dict[str, int]] = []
     while len(found) < 5 or found[-5:] != found[-1:] * 5:
         time.sleep(0.5)
@@ -168,7 +191,7 @@ def grown(samples: list[dict[str, tuple[int, int]]], made: int, opened: dict[str
     for name in sorted(set.intersection(*map(set, samples)) & {*LASTING}):
         memory, descriptors = growth([sample[name][0] for sample in steady]), opened[name]
         told.append(f"{name}: {memory:+.0f} KiB after warming up, {descriptors:+d} descriptors at rest")
-        most = MEMORY + (REMEMBERED * min(made, objects.REMEMBERED) if name == "lifecycle" else 0)
+        most = MEMORY + (REMEMBERED * min(made, objects.REMEMBERED) if name in REMEMBERING else 0)
         if memory > most or descriptors > DESCRIPTORS + 2 * POOL * (name in HELPERS):
             leaks.append(f"a leak: {told[-1]}")
     return told, leaks
@@ -195,22 +218,22 @@ def main() -> int:
         return soak(Soak(proxy, users), options.minutes * 60)
 
 
-def fill(proxy: Proxy) -> None:
-    """Have each process remember as many connections as it ever does: to come to that is no leak."""
-    for _ in range(peer.REMEMBERED):
-        with Connection(proxy.listen) as connection:
-            for target in ("containers/json", "networks", "images/json"):
+def fill(one: Soak) -> None:
+    """Have each process remember as much as it ever does: to come to that is no leak.
+
+    As who asks later: a uid of root's takes no memory.
+    """
+    for number in range(peer.REMEMBERED):
+        with one.connect(one.people[number % 2]) as connection:
+            for target in LISTS:
                 assert connection.call("GET", f"{API}/{target}").status == 200
-    with contextlib.ExitStack() as stack:
-        for _ in range(AT_ONCE):
-            stream = stack.enter_context(Connection(proxy.listen))
-            stream.request("GET", f"{API}/events")
-            assert stream.head().status == 200
+            if peer.REMEMBERED - number < MEMO_HEADS - len(LISTS):  # heads: each that names another container is new
+                assert connection.call("GET", f"{API}/containers/{os.urandom(32).hex()}/json").status == 404
 
 
 def soak(one: Soak, seconds: float) -> int:
     """Run the traffic, sample, judge."""
-    fill(one.proxy)
+    fill(one)
     processes, before = one.proxy.processes, at_rest(one.proxy)
     kinds = (one.commands, one.requests, one.refusals, one.leavers, one.streams)
     threads = [
