@@ -43,6 +43,7 @@ PERIOD = 30.0  # seconds between two lines
 MEMORY, REMEMBERED, DESCRIPTORS = 1024.0, 0.5, 4  # KiB; KiB for each container or exec that was made; descriptors
 REMEMBERING = ("lifecycle", "filesystem")  # runs and execs; copies
 AT_ONCE = 40  # calls of each helper: more than there ever are here, and fewer than it keeps channels for (channel.IDLE)
+FILLING = peer.REMEMBERED * 3 // 2  # connections
 LISTS = ("containers/json", "networks", "images/json")  # one of each helper
 TARGETS = ("containers/json?all=1", "images/json", "networks", "volumes", "info", "version", "system/df")
 
@@ -221,13 +222,14 @@ def main() -> int:
 def fill(one: Soak) -> None:
     """Have each process remember as much as it ever does: to come to that is no leak.
 
-    As who asks later: a uid of root's takes no memory.
+    As who asks later: a uid of root's takes no memory. And some more: a dict in which old ones make room for new ones
+    grows once more when a third as many have come as it holds.
     """
-    for number in range(peer.REMEMBERED):
+    for number in range(FILLING):
         with one.connect(one.people[number % 2]) as connection:
             for target in LISTS:
                 assert connection.call("GET", f"{API}/{target}").status == 200
-            if peer.REMEMBERED - number < MEMO_HEADS - len(LISTS):  # heads: each that names another container is new
+            if FILLING - number < MEMO_HEADS - len(LISTS):  # heads: each that names another container is new
                 assert connection.call("GET", f"{API}/containers/{os.urandom(32).hex()}/json").status == 404
 
 
