@@ -14,7 +14,7 @@ import pytest
 from sockproxy_helpers.api import names
 from sockproxy_helpers.api.names import familiar, full
 from sockproxy_helpers.channel.loop import Loop, Wait
-from sockproxy_helpers.content import loads, removals, still, withheld
+from sockproxy_helpers.content import described, loads, removals, still, withheld
 from sockproxy_helpers.content.brought import owner, whose
 from sockproxy_helpers.content.claims import Claim, Taken, Wish
 from sockproxy_helpers.content.images import View
@@ -333,6 +333,12 @@ def labels(size: int) -> dict[str, Any]:
     return {"Labels": {OWNER: str(KIM), "k": "x" * size}}
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(described, "FEWEST", 0)
+
+
+@pytest.mark.usefixtures("narrow")
 def test_what_describes_images(keeper: Keeper) -> None:
     """What has come over the bound goes again, the largest first; what was there before stays."""
     three = of(KIM, tags=3)
@@ -355,6 +361,16 @@ def test_what_describes_images(keeper: Keeper) -> None:
     assert finish(keeper.tags.claim(of(LEE, tags=2), Wish([]))).had == {OLD, NEW, third}
 
 
+def test_who_may_have_few_names_builds_all_the_same(keeper: Keeper) -> None:
+    keeper.daemon.config |= {OLD: labels(60_000), NEW: labels(6_000)}
+    keeper.set(KIM, "old", OLD)
+    assert finish(keeper.tags.claim(of(KIM, tags=1), Wish([]))).had
+    keeper.set(KIM, "new", NEW)
+    with pytest.raises(Refused, match="described in 65536 bytes together"):
+        finish(keeper.tags.claim(of(KIM, tags=1), Wish([])))
+
+
+@pytest.mark.usefixtures("narrow")
 def test_what_describes_pulled_images(keeper: Keeper) -> None:
     """Whoever uses them: who brought them has lists grow. So do digests, of which one tag may have had many."""
     two = of(KIM, tags=2)
@@ -372,6 +388,7 @@ def test_what_describes_pulled_images(keeper: Keeper) -> None:
     assert finish(keeper.tags.claim(of(LEE, tags=2), Wish([]))).had == {OLD}
 
 
+@pytest.mark.usefixtures("narrow")
 def test_an_image_that_can_not_be_removed(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     two = of(KIM, tags=2)
     keeper.daemon.config |= {NEW: labels(9000)}

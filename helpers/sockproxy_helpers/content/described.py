@@ -20,6 +20,7 @@ from .images import Item
 from .ledger import Ledger, Writer
 
 EACH = 4 << 10  # bytes in a list, for each name that a role may have: steps of builds, which have none, have 400
+FEWEST = 16  # names: of whom may have fewer, builds have steps, too
 
 
 async def begin(ledger: Writer, daemon: Daemon, claim: Claim, wish: Wish) -> None:
@@ -74,7 +75,7 @@ def _why(most: int) -> str:
 
 def _most(ctx: Context) -> int | None:
     tags = ctx.number("totals", "tags")
-    return None if tags is None else int(tags) * EACH
+    return None if tags is None else max(int(tags), FEWEST) * EACH
 
 
 def _sizes(ledger: Ledger, items: list[Item], uid: int) -> dict[str, int]:
