@@ -116,6 +116,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """Take nothing, in words by which a daemon does not try again for a minute."""
+        refused = {"errors": [{"code": "DENIED", "message": "this registry takes nothing"}]}
+        self._say(403, json.dumps(refused), {"Content-Type": "application/json"})
+
     def _say(self, status: int, body: str, fields: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | fields).items():
