@@ -19,6 +19,7 @@ from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge import registries
+from sockproxy_helpers.upstream.objects import OWNER
 
 PATH = "/moby.buildkit.v1.frontend.LLBBridge/ResolveImageConfig"
 _QUESTION, _ANSWER = "gateway.ResolveImageConfigRequest", "gateway.ResolveImageConfigResponse"
@@ -88,7 +89,7 @@ def _told(untrusted_config: bytes) -> dict[str, Any]:
         layers = (found.get("rootfs") or {}).get("diff_ids") or []
         created = str(found.get("created") or "")
         identity = f"sha256:{hashlib.sha256(untrusted_config).hexdigest()}"
-        owner = str(labels.get("io.sockproxy.owner", ""))
+        owner = str(labels.get(OWNER, ""))
         return {"id": identity, "owner": owner, "layers": [str(one) for one in layers], "created": created}
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise Unavailable("the builder tells no image's config") from error

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sockproxy.buildkit.request import Request
-from sockproxy.buildkit.rules import ALL
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.judge import registries
 
@@ -37,10 +36,10 @@ def put(schema: Schema, message: Message, request: Request, foreign: list[Any]) 
     """
     rules: list[Rule] = []
     listed, frontends = (request.context.names(rule) for rule in (registries.RULE, "frontends"))
-    if ALL not in listed:  # a frontend is looked up before it is known to be one, so it can be a base, too
+    if registries.ALL not in listed:  # a frontend is looked up before it is known to be one, so it can be a base, too
         rules += [Rule(_DENY, _WILDCARD, pattern) for pattern in (_LAYOUTS, f"{_IMAGE}*")]
         rules += [Rule(_ALLOW, _WILDCARD, f"{_IMAGE}{name}") for name in registries.spelled([*listed, *frontends])]
-    if ALL not in frontends:
+    if registries.ALL not in frontends:
         rules.append(Rule(_DENY, _REGEX, _regex("*"), _AS_FRONTEND))
         rules += [Rule(_ALLOW, _REGEX, _regex(name), _AS_FRONTEND) for name in registries.spelled(frontends)]
     if not request.context.flag("fetch"):

@@ -24,7 +24,6 @@ UPLOAD = re.compile(r"http://buildkit-session/[A-Za-z0-9_-]+")  # a tar that com
 _OWN_SOURCE = re.compile(r"(?:local|docker-image|oci-layout|input):.*")  # input: a definition that comes with the solve
 _ULIMIT = re.compile(r"([a-z]{1,16})=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?")
 _SIZE = re.compile(r"[0-9]{1,18}")
-ALL = "ALL"
 # Rules that judge as they do the same in a container's configuration.
 SHARED = {
     "cgroup_parent": rules.cgroup_parent,
@@ -55,7 +54,7 @@ def sent_session(value: str, request: Request) -> str:
 
 def frontend(value: str, request: Request) -> str:
     """Allow the built-in frontend for Dockerfiles: another is a program that may ask the builder for anything."""
-    if value not in ("", "dockerfile.v0") and ALL not in request.context.names("frontends"):
+    if value not in ("", "dockerfile.v0") and registries.ALL not in request.context.names("frontends"):
         raise request.context.refusal(f"may not use the frontend {show(value)} (allowed: dockerfile.v0)", "frontends")
     return value
 
