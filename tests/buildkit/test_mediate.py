@@ -70,6 +70,10 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"FrontendAttrs": {"build-arg:BUILDKIT_CACHE_MOUNT_NS": "sockproxy-1"}}, "is set by sockproxy"),
     ({"FrontendAttrs": {"build-arg:BUILDKIT_SANDBOX_HOSTNAME": "x"}}, "is set by sockproxy"),
     ({"FrontendAttrs": {"build-arg:BUILDKIT_SYNTAX": "x"}}, "frontend's image"),
+    ({"FrontendAttrs": {"attest:sbom": ""}}, "scanner's image"),
+    ({"FrontendAttrs": {"attest:SBOM": "generator=x"}}, "scanner's image"),
+    ({"FrontendAttrs": {"build-arg:BUILDKIT_ATTEST_SBOM": "generator=x"}}, "scanner's image"),
+    ({"FrontendAttrs": {"build-arg:BUILDKIT_ATTEST_Sbom": "generator=x"}}, "scanner's image"),
     ({"FrontendAttrs": {"label:io.sockproxy.owner": "0"}}, "sockproxy's own"),
     ({"FrontendAttrs": {"label:IO.sockproxy.x": "0"}}, "sockproxy's own"),
     ({"FrontendAttrs": {"force-network-mode": "host"}}, "host's network namespace"),
@@ -189,14 +193,19 @@ def test_pushing_needs_the_operation() -> None:
 
 def test_only_listed_images_are_bases() -> None:
     with mediated(told=facts({"registries": ["docker.io/library/*"], "fetch": True})) as around:
-        around.client.call(CONTROL + "Solve", solve(FrontendAttrs={"attest:sbom": ""}))
-        assert around.daemon.calls == []
         around.client.call(CONTROL + "Solve", solve())
         (*rules, frontend) = around.sent("control.SolveRequest").SourcePolicy.rules
         found = [(one.action, one.selector.identifier, len(one.selector.constraints)) for one in rules]
         images = [(1, "docker-image://*", 0), (0, "docker-image://docker.io/library/*", 0)]
         assert found == [(1, "oci-layout://*", 0), *images]
         assert (frontend.action, frontend.selector.constraints[0].value) == (1, "frontend")
+
+
+def test_who_trusts_any_frontend_trusts_any_scanner() -> None:
+    for more, status in ({}, 0), ({"registries": ["docker.io/library/*"]}, DENIED):
+        with mediated(told=facts({"frontends": ["ALL"], **more})) as around:
+            asked = solve(FrontendAttrs={"attest:sbom": "", "attest:provenance": "mode=max"})
+            assert around.client.call(CONTROL + "Solve", asked).status == status
 
 
 def test_only_listed_registries_fill_the_cache() -> None:

@@ -263,6 +263,24 @@ def test_only_listed_frontends(proxy28: Proxy, users: Users, start_proxy: Callab
     engine.docker("rmi", "frontend:1", "other:2")
 
 
+def test_no_scanner_is_run_outside_ones_share(proxy28: Proxy, users: Users) -> None:
+    """BuildKit runs what scans a result by itself: below no user's cgroup, on its bridge, whoever's image it is."""
+    engine, bob = proxy28.engine, users.bob
+    text = 'FROM busybox\nENTRYPOINT ["sh", "-c", "echo i-am-a-scanner; cat /proc/self/cgroup; exit 7"]\n'
+    engine.docker("build", "-t", "scanner:1", "-", input=text)
+    context = str(folder(bob, "scanned", {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
+    bare = proxy28.environment(users.root) | {"DOCKER_HOST": f"unix://{engine.socket}"}
+    for name in ("BUILDKIT_ATTEST_SBOM", "BUILDKIT_ATTEST_sbom"):
+        asked = ["--build-arg", f"{name}=generator=scanner:1", "--output", "type=local,dest=out", context]
+        done = build(proxy28, users.root, *asked, env=bare, cwd=users.root.home)
+        assert "i-am-a-scanner" in done.stderr, f"does not work on the bare daemon: {done.stderr[-800:]}"
+        assert ":/docker/buildkit/" in done.stderr
+        done = build(proxy28, bob, *asked)
+        assert (done.returncode, "may not have the builder run a scanner" in done.stderr) == (1, True), done.stderr
+        assert "i-am-a-scanner" not in done.stderr
+    engine.docker("rmi", "scanner:1")
+
+
 def test_two_build_at_once_from_the_same_folder(proxy28: Proxy, users: Users) -> None:
     text = (
         "FROM busybox\nRUN --mount=type=cache,target=/c echo x$(cat /c/w) >/was; hostname >/c/w; sleep 1; cp /c/w /is\n"
