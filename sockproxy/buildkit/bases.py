@@ -5,25 +5,35 @@ of one's own, or a layout in a folder, need only name the config of another's im
 build tells, and a build has all of that image. What a frontend answers has the whole build in it, each image by the
 digest of its manifest, and nothing of it has run yet. It is held back here until BuildKit has told each image's config,
 and the root helper whose that is.
+
+The classic store has images without such a digest, by their names alone, which BuildKit looks up again when it takes
+the image; and it asks the registry when a name is not there any more. So it takes such an image at once, while nobody
+can set the name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import trio
+
 from sockproxy.buildkit.helper import Helper
+from sockproxy.buildkit.methods import FAULTS
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge import registries
 from sockproxy_helpers.upstream.objects import OWNER
 
-PATH = "/moby.buildkit.v1.frontend.LLBBridge/ResolveImageConfig"
+_BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
+PATH = _BRIDGE + "ResolveImageConfig"
 _QUESTION, _ANSWER = "gateway.ResolveImageConfigRequest", "gateway.ResolveImageConfigResponse"
 _RESOLVERS = {"docker-image": 0, "oci-layout": 1}  # BuildKit's frontend/gateway: ResolverType
+_SOLVE, _FILE = "gateway.SolveRequest", "gateway.StatFileRequest"
 Ask = Callable[[str, bytes, str], Awaitable[Message]]  # a method's path, a message, the kind of its answer
 
 
@@ -44,25 +54,61 @@ async def judge(schema: Schema, helper: Helper, request: Request, answer: Messag
         Refused: one is.
         Unavailable: the builder does not tell.
     """
-    for operation in _operations(schema, answer):
-        key = operation.SerializeToString(deterministic=True)
-        if operation.source.identifier.partition("://")[0] in _RESOLVERS and key not in request.facts.judged:
+    for data, metadata in _operations(answer):
+        operation = schema.parse("pb.Op", data)
+        if operation.source.identifier.partition("://")[0] not in _RESOLVERS or data in request.facts.judged:
+            continue
+        if "@" in operation.source.identifier:
             await _judge(schema, helper, request, operation, ask)
-            request.facts.judged.add(key)
+            request.facts.judged.add(data)
+        else:
+            await _take(schema, helper, request, operation, ask, data, metadata)
 
 
-def _operations(schema: Schema, answer: Message) -> Iterator[Message]:
+def _operations(answer: Message) -> Iterator[tuple[bytes, Any]]:
+    """List the operations of an answer, encoded, each with the definition's metadata."""
     result = answer.result
     if answer.ref or result.refDeprecated or result.refsDeprecated.refs:
         raise Unavailable("what is built can't be told from this kind of result: update the client")
     given = [result.ref, *result.refs.refs.values()]
     given += [one.ref for many in result.attestations.values() for one in many.attestation]
     for ref in given:
-        definition = getattr(getattr(ref, "def"), "def")
-        if ref.id and not definition:
+        definition = getattr(ref, "def")
+        if ref.id and not getattr(definition, "def"):
             raise Unavailable("the builder does not tell what it is going to build")
-        for data in definition:
-            yield schema.parse("pb.Op", data)
+        for data in getattr(definition, "def"):
+            yield data, definition.metadata
+
+
+async def _take(
+    schema: Schema, helper: Helper, request: Request, operation: Message, ask: Ask, data: bytes, metadata: Any
+) -> None:
+    """Judge an image that only its name tells, and have BuildKit take it while it is that."""
+    name = operation.source.identifier.partition("://")[2]
+    rid = request.facts.builds.get(request.build, "")
+    kept = (await helper.ask({"ask": "keep", "name": name, "rid": rid})).get("kept")
+    try:
+        await _judge(schema, helper, request, operation, ask)
+        await _have(schema, data, metadata, ask)
+    except BaseException:
+        with trio.CancelScope(shield=True), contextlib.suppress(*FAULTS):
+            await helper.ask({"ask": "kept", "kept": kept})
+        raise
+    await helper.ask({"ask": "kept", "kept": kept})
+
+
+async def _have(schema: Schema, data: bytes, metadata: Any, ask: Ask) -> None:
+    """Have a source looked up and taken: what it is does not change any more in this build."""
+    solve, file, name = schema.new(_SOLVE), schema.new(_FILE), f"sha256:{hashlib.sha256(data).hexdigest()}"
+    result = schema.new("pb.Op")
+    result.inputs.add().digest = name
+    getattr(solve.Definition, "def").extend([data, result.SerializeToString(deterministic=True)])
+    if name in metadata:  # whether it is asked for anew is part of what it is
+        solve.Definition.metadata[name].CopyFrom(metadata[name])
+    solve.allowResultReturn = solve.allowResultArrayRef = True
+    solved = await ask(_BRIDGE + "Solve", solve.SerializeToString(), "gateway.SolveResponse")
+    file.Ref, file.Path = solved.result.ref.id, "/"
+    await ask(_BRIDGE + "StatFile", file.SerializeToString(), "gateway.StatFileResponse")
 
 
 async def _judge(schema: Schema, helper: Helper, request: Request, operation: Message, ask: Ask) -> None:

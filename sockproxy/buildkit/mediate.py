@@ -121,7 +121,8 @@ class Mediation:
         request = Request(self._facts)
         head, build = methods.request_head(method, stream.head or [])
         if build:
-            head.append((methods.BUILD_ID, request.own(build)))
+            request.build = request.own(build)
+            head.append((methods.BUILD_ID, request.build))
         if method.needs != "-" and method.needs not in self._facts.operations:
             raise Refused("", f"role {self._facts.context.role} does not allow {method.needs}", at=self._facts.role_at)
         if method.treat == "ignored":

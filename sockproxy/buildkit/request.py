@@ -23,6 +23,7 @@ class Facts:
         context: the caller, and the role's rules.
         operations: of those that matter here, the ones that the role allows.
         cgroup: under which the steps of builds run; "" for the daemon's own.
+        builds: the records of builds under way, by the builds' names at the daemon.
         judged: the images, as a build has them, of which the root helper has said that they may be used.
         seen: hashes of what the daemon said of results; a client may hand that back, and nothing else.
     """
@@ -37,6 +38,7 @@ class Facts:
         self.request_id: str = facts["rid"]
         self.cgroup: str = facts["cgroup"]
         self.seen: set[bytes] = set()
+        self.builds: dict[str, str] = {}
         self.judged: set[bytes] = set()
 
     @property
@@ -58,6 +60,7 @@ class Request:
     """Hold one call under judgement.
 
     Attributes:
+        build: the name at the daemon of the build that the call belongs to; "" for none.
         message: the message around the field.
         inner: parses and judges a message that stands encoded in another: its kind, the bytes and the path to them.
         tags: the names that the result is to have at the daemon.
@@ -67,6 +70,7 @@ class Request:
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.context = facts, facts.context
+        self.build = ""
         self.message: Any = None
         self.inner: Callable[[str, bytes, str], Any]
         self.tags: list[str] = []

@@ -72,6 +72,8 @@ class Recorded(Treatment):
 class Solve(Recorded):
     """Record a build, and the image that comes of it."""
 
+    _ref = ""
+
     async def before(self, message: Message) -> None:
         """Have names approved and the intent recorded."""
         if not message.Ref:
@@ -93,8 +95,15 @@ class Solve(Recorded):
         noted = _noted(message.FrontendAttrs, request.origins)
         noted |= {"ref": message.Ref, "outputs": outputs, "push": request.pushes}
         reply = await self._record({"ask": "solve", "tags": request.tags, "pushes": request.pushes, "build": noted})
+        self._ref = message.Ref
+        request.facts.builds[self._ref] = self._recorded
         foreign = reply.get("foreign")
         policy.put(self._schema, message, request, foreign if isinstance(foreign, list) else [])
+
+    async def after(self, status: str) -> None:
+        """Record the outcome, and forget the build."""
+        self.request.facts.builds.pop(self._ref, None)
+        await super().after(status)
 
     def _demand(self, operation: str) -> None:
         if operation not in self.request.facts.operations:

@@ -29,6 +29,7 @@ TOLD = {
 }
 NO = {"error": 403, "message": "is an image of somebody else's", "at": ""}
 BUSYBOX = llb.source(f"docker-image://docker.io/library/busybox:latest{PIN}", image_resolvemode="pull")
+NAMED = llb.source("docker-image://docker.io/library/busybox:latest")
 LAYOUT = llb.source(f"oci-layout://x{PIN}", oci_session="u1000-s", oci_store="there")
 COPIED = llb.operation(BUSYBOX, LAYOUT, file={"actions": []})
 
@@ -77,7 +78,6 @@ def test_an_answer_with_anothers_image_is_none(result: dict[str, object]) -> Non
         assert "is an image of somebody else's" in reply.text
 
 
-NAMED = llb.source("docker-image://docker.io/library/busybox:latest")
 NO_DEFINITION = {"ref": {"id": "r"}}
 
 
@@ -104,11 +104,33 @@ def test_a_builder_that_does_not_tell() -> None:
         assert (reply.status, "the builder does not tell" in reply.text) == (14, True), reply.text
 
 
-def test_a_local_image_without_a_digest_passes() -> None:
+def test_a_local_image_without_a_digest_is_taken_while_nobody_sets_its_name() -> None:
     """The classic store has none to tell; by which names images are another's, the source policy has."""
-    solved = answer(llb.source("docker-image://docker.io/library/busybox:latest"))
-    with mediated({BRIDGE + "Solve": [solved], ASKED: [config("")]}, reply=lambda _: {"rid": ""}) as around:
+    answers = {BRIDGE + "Solve": [answer(NAMED)], ASKED: [config("")]}
+    stat, replies = BRIDGE + "StatFile", {"keep": {"kept": "k"}}
+    answers[stat] = [message("gateway.StatFileResponse")]
+    with mediated(answers, reply=lambda question: replies.get(str(question["ask"]), {})) as around:
         assert asked(around).status == 0
+        assert [call[0] for call in around.daemon.calls] == [BRIDGE + "Solve", ASKED, BRIDGE + "Solve", stat]
+        taken = SCHEMA.parse("gateway.SolveRequest", around.daemon.calls[2][2])
+        assert list(getattr(taken.Definition, "def")) == llb.definition(NAMED)["def"]
+        questions = [question for question in around.helper.asked if question["ask"] in ("keep", "base", "kept")]
+        assert [question["ask"] for question in questions] == ["keep", "base", "kept"]
+        assert questions[0] == {"ask": "keep", "name": "docker.io/library/busybox:latest", "rid": ""}
+        assert questions[2]["kept"] == "k"
+        assert asked(around).status == 0  # nor is it remembered: in another build it may be another
+        assert [question["ask"] for question in around.helper.asked].count("kept") == 2
+
+
+@pytest.mark.parametrize("no", ["keep", "base", "kept"])
+def test_a_name_that_is_kept_is_let_go(no: str) -> None:
+    answers = {BRIDGE + "Solve": [answer(NAMED)], ASKED: [config("")]}
+    answers[BRIDGE + "StatFile"] = [message("gateway.StatFileResponse")]
+    with mediated(answers, reply=lambda question: NO if question["ask"] == no else {"kept": "k"}) as around:
+        reply = asked(around)
+        assert (reply.status, reply.messages) == (7, [])
+        asks = [question["ask"] for question in around.helper.asked]
+        assert asks.count("kept") == (no != "keep")
 
 
 def test_what_is_solved_at_once_has_no_images() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from sockproxy_helpers.api import names
 from sockproxy_helpers.api.names import familiar, full
+from sockproxy_helpers.builder.kept import Kept
+from sockproxy_helpers.builder.told import MOST
 from sockproxy_helpers.channel.loop import Loop, Wait
 from sockproxy_helpers.content import described, loads, removals, still, withheld
 from sockproxy_helpers.content.brought import owner, whose
@@ -218,9 +220,9 @@ def test_a_name_that_is_kept_stays(keeper: Keeper, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(still, "PATIENCE", 0.05)
     keeper.set(KIM, "app", OLD, shared=PULLED)
     bob = Claim(of(LEE))
-    assert finish(keeper.tags.keep(bob, full("app"), OLD))
-    assert not finish(keeper.tags.keep(bob, full("app"), NEW))
-    assert finish(keeper.tags.keep_repository(bob, "docker.io/library/others"))
+    assert finish(keeper.tags.still.keep(bob, full("app"), OLD))
+    assert not finish(keeper.tags.still.keep(bob, full("app"), NEW))
+    assert finish(keeper.tags.still.keep_repository(bob, "docker.io/library/others"))
 
     async def claim(name: str) -> None:
         keeper.tags.release(await keeper.tags.claim(of(KIM), Wish([full(name)])))
@@ -230,15 +232,43 @@ def test_a_name_that_is_kept_stays(keeper: Keeper, monkeypatch: pytest.MonkeyPat
             run(keeper.loop, claim(name))
     run(keeper.loop, keeper.loop.wait({}, 0.01))
     own = Claim(of(KIM))
-    assert finish(keeper.tags.keep(own, full("app"), OLD))  # keeps others only
-    keeper.tags.until_looked_up(bob)()
+    assert finish(keeper.tags.still.keep(own, full("app"), OLD))  # keeps others only
+    keeper.tags.still.until_looked_up(bob)()
     run(keeper.loop, claim("app"), claim("others:1"))
     run(keeper.loop, keeper.loop.wait({}, 0.01))
     claimed = keeper.claim(KIM, "app")
-    assert not finish(keeper.tags.keep(bob, full("app"), OLD))  # it is about to change
-    assert not finish(keeper.tags.keep_repository(bob, "docker.io/library/app"))
+    assert not finish(keeper.tags.still.keep(bob, full("app"), OLD))  # it is about to change
+    assert not finish(keeper.tags.still.keep_repository(bob, "docker.io/library/app"))
     finish(keeper.tags.settle(claimed))
-    assert finish(keeper.tags.keep(bob, full("app"), OLD))
+    assert finish(keeper.tags.still.keep(bob, full("app"), OLD))
+
+
+def test_a_name_that_a_build_is_from_stays_from_its_owner_too(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still, "PATIENCE", 0.05)
+    keeper.set(KIM, "app", OLD)
+    kept, setting = Kept(keeper.tags, of(KIM)), keeper.claim(KIM, "app")
+    with pytest.raises(Taken, match="is being set right now: try again"):
+        run(keeper.loop, kept.begin("app", None))
+    key = finish(kept.begin("app", setting))  # by the build itself, when it is done
+    finish(keeper.tags.settle(setting))
+    with pytest.raises(Taken, match="is being used by somebody else, or by a build"):
+        run(keeper.loop, keeper.tags.claim(of(KIM), Wish([full("app")])))
+    run(keeper.loop, keeper.loop.wait({}, 0.01))
+    finish(kept.end(key))
+    finish(keeper.tags.settle(keeper.claim(KIM, "app")))
+    key = finish(kept.begin("app", None))
+    keeper.daemon.set("app", None)
+    with pytest.raises(Refused, match="app:latest was removed meanwhile: try again"):
+        finish(kept.end(key))
+    with pytest.raises(Malformed, match="nothing is kept by this"):
+        finish(kept.end(key))
+    finish(keeper.tags.settle(keeper.claim(KIM, "app")))  # refused or not, it is let go
+    for number in range(MOST):
+        finish(kept.begin(f"app:{number}", None))
+    with pytest.raises(Malformed, match="not more than 64 names"):
+        finish(kept.begin("app", None))
+    kept.drop()
+    finish(keeper.tags.settle(keeper.claim(KIM, "app:0")))
 
 
 def test_a_daemon_that_does_not_tell(keeper: Keeper) -> None:

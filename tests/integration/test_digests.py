@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -17,10 +18,12 @@ from tests.integration.conftest import People
 from tests.integration.test_buildkit import build
 from tests.integration.test_buildkit import folder as lay_out
 from tests.integration.test_loads import member, pack
+from tests.support import llb
 from tests.support.belongings import Person
 from tests.support.claiming_registry import MANIFEST, ClaimingRegistry
 from tests.support.cli import assert_done
 from tests.support.engines import Engine
+from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Grpc, message
 from tests.support.proxy import Proxy, default_policy
 from tests.support.raw import Answer
 from tests.support.users import Users
@@ -306,3 +309,39 @@ def test_a_load_brings_what_its_archive_has(scene: Scene) -> None:
 
 def _bytes(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def test_a_name_without_a_digest_stays_what_was_looked_at(
+    scene: Scene, proxy_of: Proxy, store: Engine, users: Users
+) -> None:
+    """The classic store has such; it is removed before the build is from it, and its registry names Alice's image."""
+    if len(scene.tags) > 1:
+        return
+    hers = str(lay_out(users.alice, "hers", {"Dockerfile": f"{PRIVATE}RUN echo {scene.registry.name} >/evenmore\n"}))
+    log = build(proxy_of, users.alice, "-t", "alices:3", hers).stderr
+    (config,) = set(re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log))
+    layers = scene.people.root.get("GET", "/images/alices:3/json")["RootFS"]["Layers"]
+    scene.registry.offer("here", config, [(f"sha256:{number:064x}", 300) for number in range(len(layers))])
+    base = llb.source(f"docker-image://{scene.name('here')}")
+    solve = {"Definition": llb.definition(base, llb.step(base, "true")), "allowResultReturn": True}
+    solve["allowResultArrayRef"] = True
+    of_build = {"buildkit_controlapi_buildid": "race"}
+    for who, path, person, got in (
+        (users.root, store.socket, scene.people.root, b"a1ices-f1le\n"),
+        (users.bob, proxy_of.listen, scene.people.bob, b""),
+    ):
+        assert person.ask("POST", f"/images/busybox/tag?repo={scene.repository}&tag=here").status == 201
+        with contextlib.closing(Grpc.open(path, who)) as client:
+            client.start(CONTROL + "Solve", message("control.SolveRequest", Ref="race", Session="s"))
+            (solved,) = client.call(BRIDGE + "Solve", message("gateway.SolveRequest", **solve), **of_build).messages
+            ref = SCHEMA.parse("gateway.SolveResponse", solved).result.ref.id
+            assert person.ask("DELETE", f"/images/{scene.name('here')}").status == 200
+            read = [
+                client.call(BRIDGE + "ReadFile", message("gateway.ReadFileRequest", Ref=ref, FilePath=name), **of_build)
+                for name in ("/file", "/bin/sh")
+            ]
+            assert (b"".join(read[0].messages)[2:], read[1].status) == (got, 0), (who.name, read[0].text)
+    context = str(lay_out(users.bob, "again", {"Dockerfile": "FROM here:own\nRUN date >>/dates\n"}))
+    assert scene.people.bob.ask("POST", "/images/busybox/tag?repo=here&tag=own").status == 201
+    for _ in range(2):  # from what it is to be itself
+        assert_done(build(proxy_of, users.bob, "--no-cache", "-t", "here:own", context))

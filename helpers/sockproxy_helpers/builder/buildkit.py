@@ -27,9 +27,10 @@ from sockproxy_helpers.stream.tunnel import Gone
 from sockproxy_helpers.system.caller import Caller
 from sockproxy_helpers.totals.shares import Shares
 from sockproxy_helpers.upstream.daemon import Daemon
+from .facts import facts
+from .kept import Kept
 from .told import MOST, plain, text
 
-NAMED = ("BuildPrune", "ImagePush")  # operations of the Engine API that calls of BuildKit's come to
 CONNECTIONS = 64  # of one user at once; a build has two or three, and each is a process
 CANCELLING = 10.0  # seconds until a build that was cut off sets no more names: BuildKit does not tell
 _open: dict[int, int] = {}  # connections of each user
@@ -44,10 +45,11 @@ class Mediated:
     ) -> None:  # fmt: skip
         """Prepare; `record` is of the call that opened the connection."""
         self._loop, self._runtime, self._recorder = loop, runtime, recorder
-        self._who, self._decision, self._policy, self._record = who, decision, policy, record
+        self._who, self._facts, self._record = who, facts(who, decision, policy), record
         self._context = Context(decision.rules, who, "ImageBuild", decision.role)  # which it is a way to
         self._ledger, self._tags, self._shares = ledger, tags, shares
         self._open: dict[str, Claim | None] = {}  # what is under way, with the names that it may set
+        self._kept = Kept(tags, self._context) if tags else None
 
     async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
         """Hand both sockets over, and answer until the mediator is done.
@@ -70,7 +72,9 @@ class Mediated:
             try:
                 channel.connect(f"{self._runtime}/build/build.sock")
                 cgroup = await self._shares.name(asking, self._context, path=True)
-                message = wire.pack(self._facts(len(head), len(early), cgroup), head + early + bytes(daemon.received))
+                sizes = {"head": len(head), "early": len(early)}
+                told = {**self._facts, "rid": self._record["rid"], "cgroup": cgroup, **sizes}
+                message = wire.pack(told, head + early + bytes(daemon.received))
                 wire.send(channel, message, [client.fileno(), sock.fileno()])
                 daemon.close()  # the mediator has it now
             except OSError as error:
@@ -80,21 +84,6 @@ class Mediated:
             _open[uid] -= 1
             asking.close()
             self._loop.close(channel)
-
-    def _facts(self, head: int, early: int, cgroup: str) -> dict[str, object]:
-        who = self._who
-        allowed = [name for name in NAMED if self._policy.decide(who, name).allowed]
-        return {
-            "who": {"uid": who.uid, "gid": who.gid, "pid": who.pid, "user": who.user, "groups": who.groups},
-            "role": self._decision.role,
-            "at": self._decision.at,
-            "rules": {name: list(rule) for name, rule in self._decision.rules.items()},
-            "operations": allowed,
-            "cgroup": cgroup,
-            "rid": self._record["rid"],
-            "head": head,
-            "early": early,
-        }
 
     async def _answer(self, channel: socket.socket, front: int, daemon: Daemon) -> None:
         try:
@@ -117,6 +106,8 @@ class Mediated:
         finally:
             for rid in list(self._open):
                 self._end(rid, {"error": "cut off"}, CANCELLING)
+            if self._kept:
+                self._kept.drop()
 
     async def _reply(self, question: dict[str, object], daemon: Daemon) -> dict[str, object]:
         try:
@@ -127,6 +118,12 @@ class Mediated:
                 return await self._solve(question, daemon)
             if ask == "base":
                 await withheld.base(self._ledger, daemon, self._context, question)
+            elif ask == "keep" and self._kept:
+                return {
+                    "kept": await self._kept.begin(str(question.get("name")), self._open.get(str(question.get("rid"))))
+                }
+            elif ask == "kept" and self._kept:
+                await self._kept.end(str(question.get("kept")))
             elif ask == "frontend":
                 return {"rid": await self._intend("BuildKitFrontend", plain(question.get("build")), [])}
             elif ask == "outcome":

@@ -188,7 +188,7 @@ class Approval:
                 if self.tags and name:
                     held.append(Approved())
                     claim = held[-1].claim = claims.Claim(context)
-                    still = await self.tags.keep(claim, name, image)
+                    still = await self.tags.still.keep(claim, name, image)
         except FAULTS as error:
             return fault(error)
         return {"body": body, "still": still}

@@ -160,7 +160,7 @@ class Helper:
             asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)
         if tags and approved.claim and operation in uploads.SAVING:
-            exchange.begun = tags.until_looked_up(approved.claim)
+            exchange.begun = tags.still.until_looked_up(approved.claim)
         try:
             return await self._exchange(exchange, approved, statement)
         finally:

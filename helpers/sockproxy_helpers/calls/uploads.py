@@ -73,7 +73,7 @@ async def _keep(tags: Tags, claim: Claim, naming: Naming) -> dict[str, str]:
     """Keep the names that are sent as they are, until the daemon is done with the call; give what they name."""
     kept: dict[str, str] = {}
     for name, identity in naming.still:
-        if not await (tags.keep(claim, name, identity) if identity else tags.keep_repository(claim, name)):
+        if not await (tags.still.keep(claim, name, identity) if identity else tags.still.keep_repository(claim, name)):
             raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again")
         kept |= {name: identity} if identity else await naming.whole(name)
     return kept

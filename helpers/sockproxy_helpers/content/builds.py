@@ -104,7 +104,7 @@ class Build:
             _triggers(found, reference.stages)
         named = found.name and not self._tags.ledger.find(found.name, found.id)
         stays = named and not reference.platform and not self._platform
-        return reference.text if stays and await self._tags.keep(self._claim, found.name, found.id) else found.id
+        return reference.text if stays and await self._tags.still.keep(self._claim, found.name, found.id) else found.id
 
     async def _find(self, text: str) -> Image | None:
         daemon = self._tags.connect()

@@ -30,7 +30,7 @@ class Claim:
         brought: digests of what an archive has that is being loaded; None for no archive.
         others: images that were others' alone when it began, by ID; None where none can come of it.
         pushes: what the names mean in the end has been pushed under them, too, and the registry has taken it.
-        still: the names that nobody else gets until the daemon has looked them up for this call.
+        still: the names that nobody else gets until the daemon has looked them up for this call, and for whom.
         withheld: names that were taken away again, see `withheld`, and why; "" for images, see `described`.
     """
 
@@ -40,7 +40,7 @@ class Claim:
         self.ctx, self.uid = ctx, ctx.caller.uid
         self.names: list[str] = []
         self.before: dict[str, tuple[str | None, str]] = {}
-        self.still: list[str] = []
+        self.still: list[tuple[str, int]] = []
         self.had: set[str] | None = None
         self.others: dict[str, dict[str, object]] | None = None
         self.brought: set[str] | None = None

@@ -2,41 +2,109 @@
 
 A name that was judged is sent where people are to see it again: as a container's image, in a saved archive, to a
 registry. What it means must then be what it meant when it was judged, so who else wants it has to wait, and is refused
-when that takes long. The owner of a name is not kept from it: that is nobody else's image.
+when that takes long. The owner of a name is not kept from it, since that is nobody else's image; but for a build by
+BuildKit, which asks the registry for what is not there: nobody would judge what that then says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sockproxy_helpers.api import names
-from sockproxy_helpers.channel.loop import Loop
+from sockproxy_helpers.channel.loop import Lock, Loop
+from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.upstream.pulls import image_of
 from .claims import Claim, Taken
 
 PATIENCE = 10.0  # seconds; a look-up takes milliseconds, a push minutes
 PAUSE = 0.01
+_NOBODY = -1  # no uid
 
 
 class Still:
     """Know which names are kept for whom."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, lock: Lock, changing: dict[str, int], connect: Callable[[], Daemon]) -> None:
+        """Begin.
+
+        Args:
+            lock: is held while names are claimed.
+            changing: how many calls are at a name.
+            connect: gives a connection for questions of our own.
+        """
+        self._loop, self._lock, self._changing, self._connect = loop, lock, changing, connect
         self._kept: dict[str, list[int]] = {}
 
-    def keep(self, claim: Claim, name: str) -> None:
-        """Keep a name, or all of a repository ("REPOSITORY:"), until `drop`."""
-        self._kept.setdefault(name, []).append(claim.uid)
-        claim.still.append(name)
+    async def keep(self, claim: Claim, name: str, identity: str) -> bool:
+        """Keep a name as it is until `drop`, if it names this image now and nobody is changing that."""
+        daemon = self._connect()
+        try:
+            async with self._lock:
+                if self._changing.get(name) or await image_of(daemon, name) != identity:
+                    return False
+                self._keep(claim, name, claim.uid)
+                return True
+        finally:
+            daemon.close()
+
+    async def keep_repository(self, claim: Claim, repository: str) -> bool:
+        """Do the same with all tags of a repository, those that there are not yet too."""
+        async with self._lock:
+            if any(names.repository(name) == repository for name in self._changing):
+                return False
+            self._keep(claim, repository + ":", claim.uid)
+            return True
+
+    async def keep_for_build(self, claim: Claim, name: str, build: Claim | None) -> str | None:
+        """Have nobody set a name until `drop`, its owner neither; give the image that it names, if it is there.
+
+        Who finds that it names the same image when BuildKit has looked it up, knows that it has found that one.
+
+        Args:
+            build: has the names that the build itself sets when it is done; None for none.
+
+        Raises:
+            Taken: it is being set or removed, and that takes long.
+        """
+        daemon, seconds = self._connect(), 0.0
+        try:
+            while seconds < PATIENCE:
+                async with self._lock:
+                    if not self._changing.get(name, 0) - (build is not None and name in build.names):
+                        self._keep(claim, name, _NOBODY)
+                        return await image_of(daemon, name)
+                await self._loop.wait({}, PAUSE)
+                seconds += PAUSE
+        finally:
+            daemon.close()
+        raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again when that is done")
+
+    async def means(self, name: str, identity: str | None) -> bool:
+        """Tell whether a name still names an image."""
+        daemon = self._connect()
+        try:
+            return await image_of(daemon, name) == identity
+        finally:
+            daemon.close()
+
+    def _keep(self, claim: Claim, name: str, uid: int) -> None:
+        self._kept.setdefault(name, []).append(uid)
+        claim.still.append((name, uid))
 
     def drop(self, claim: Claim) -> None:
         """Keep no longer what is kept for a call."""
         while claim.still:
-            name = claim.still.pop()
-            self._kept[name].remove(claim.uid)
+            name, uid = claim.still.pop()
+            self._kept[name].remove(uid)
             if not self._kept[name]:
                 del self._kept[name]
 
+    def until_looked_up(self, claim: Claim) -> Callable[[], None]:
+        """Give what to call when the daemon has looked them up."""
+        return lambda: self.drop(claim)
+
     async def wait(self, claim: Claim) -> None:
-        """Wait until no name of a claim is kept for somebody else.
+        """Wait until no name of a claim is kept from who made it.
 
         Raises:
             Taken: that takes long.
@@ -45,10 +113,8 @@ class Still:
             seconds = 0.0
             while any(uid != claim.uid for uid in self._of(name)):
                 if seconds >= PATIENCE:
-                    why = (
-                        f"the name {names.familiar(name)} is being used by somebody else: try again, or choose another"
-                    )
-                    raise Taken(name, why)
+                    why = f"the name {names.familiar(name)} is being used by somebody else, or by a build"
+                    raise Taken(name, f"{why}: try again, or choose another")
                 await self._loop.wait({}, PAUSE)
                 seconds += PAUSE
 

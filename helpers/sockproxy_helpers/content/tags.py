@@ -35,7 +35,8 @@ class Tags:
         self.ledger = Writer(folder)
         self._loop, self.connect = loop, connect
         self._changing: dict[str, int] = {}  # how many calls are at it, by full name
-        self._lock, self._still = Lock(loop), still.Still(loop)
+        self._lock = Lock(loop)
+        self.still = still.Still(loop, self._lock, self._changing, connect)
 
     async def claim(self, ctx: Context, wish: Wish) -> Claim:
         """Claim all names of a wish, or none.
@@ -68,31 +69,7 @@ class Tags:
                         await self._grant(daemon, claim, name, wish)
         finally:
             daemon.close()
-        await self._still.wait(claim)
-
-    async def keep(self, claim: Claim, name: str, identity: str) -> bool:
-        """Keep a name as it is until the claim is released, if it names this image now and nobody is changing that."""
-        daemon = self.connect()
-        try:
-            async with self._lock:
-                if self._changing.get(name) or await image_of(daemon, name) != identity:
-                    return False
-                self._still.keep(claim, name)
-                return True
-        finally:
-            daemon.close()
-
-    async def keep_repository(self, claim: Claim, repository: str) -> bool:
-        """Do the same with all tags of a repository, those that there are not yet too."""
-        async with self._lock:
-            if any(names.repository(name) == repository for name in self._changing):
-                return False
-            self._still.keep(claim, repository + ":")
-            return True
-
-    def until_looked_up(self, claim: Claim) -> Callable[[], None]:
-        """Give what to call when the daemon has looked them up."""
-        return lambda: self._still.drop(claim)
+        await self.still.wait(claim)
 
     async def _grant(self, daemon: Daemon, claim: Claim, name: str, wish: Wish) -> None:
         current, entry = await image_of(daemon, name), self.ledger.get(name)
@@ -135,7 +112,7 @@ class Tags:
     def release(self, claim: Claim | None, delay: float = 0) -> None:
         """Have a claim settled; see `settling`."""
         if claim:
-            self._still.drop(claim)
+            self.still.drop(claim)
             if claim.names or claim.had is not None:
                 self._loop.spawn(self.settle(claim, delay))
 
