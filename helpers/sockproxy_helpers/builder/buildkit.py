@@ -45,7 +45,7 @@ class Mediated:
     ) -> None:  # fmt: skip
         """Prepare; `record` is of the call that opened the connection."""
         self._loop, self._runtime, self._recorder = loop, runtime, recorder
-        self._who, self._facts, self._record = who, facts(who, decision, policy), record
+        self._who, self._decision, self._policy, self._record = who, decision, policy, record
         self._context = Context(decision.rules, who, "ImageBuild", decision.role)  # which it is a way to
         self._ledger, self._tags, self._shares = ledger, tags, shares
         self._open: dict[str, Claim | None] = {}  # what is under way, with the names that it may set
@@ -73,7 +73,12 @@ class Mediated:
                 channel.connect(f"{self._runtime}/build/build.sock")
                 cgroup = await self._shares.name(asking, self._context, path=True)
                 sizes = {"head": len(head), "early": len(early)}
-                told = {**self._facts, "rid": self._record["rid"], "cgroup": cgroup, **sizes}
+                told = {
+                    **facts(self._who, self._decision, self._policy),
+                    "rid": self._record["rid"],
+                    "cgroup": cgroup,
+                    **sizes,
+                }
                 message = wire.pack(told, head + early + bytes(daemon.received))
                 wire.send(channel, message, [client.fileno(), sock.fileno()])
                 daemon.close()  # the mediator has it now
