@@ -4,7 +4,7 @@ BuildKit pulls by itself, into a store that all share, and fetches nothing of wh
 of one's own, or a layout in a folder, need only name the config of another's image by its digest, which the log of a
 build tells, and a build has all of that image. What a frontend answers has the whole build in it, each image by the
 digest of its manifest, and nothing of it has run yet. It is held back here until BuildKit has told each image's config,
-and the root helper whose that is.
+and the root helper whose that is. What a frontend is given is judged before that: it reads its Dockerfile from there.
 
 The classic store has images without such a digest, by their names alone, which BuildKit looks up again when it takes
 the image; and it asks the registry when a name is not there any more. So it takes such an image at once, while nobody
@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -47,37 +47,39 @@ def images(origins: list[str]) -> list[str]:
     return [origin for origin in origins if origin.partition("://")[0] in _RESOLVERS]
 
 
-async def judge(schema: Schema, helper: Helper, request: Request, answer: Message, ask: Ask) -> None:
-    """See that none of the images in a frontend's answer is somebody else's alone.
+async def judge(schema: Schema, helper: Helper, request: Request, definitions: list[Message], ask: Ask) -> None:
+    """See that none of the images in low-level definitions is somebody else's alone.
 
     Raises:
         Refused: one is.
         Unavailable: the builder does not tell.
     """
-    for data, metadata in _operations(answer):
-        operation = schema.parse("pb.Op", data)
-        if operation.source.identifier.partition("://")[0] not in _RESOLVERS or data in request.facts.judged:
-            continue
-        if "@" in operation.source.identifier:
-            await _judge(schema, helper, request, operation, ask)
-            request.facts.judged.add(data)
-        else:
-            await _take(schema, helper, request, operation, ask, data, metadata)
+    for definition in definitions:
+        for data in getattr(definition, "def"):
+            operation = schema.parse("pb.Op", data)
+            if operation.source.identifier.partition("://")[0] not in _RESOLVERS or data in request.facts.judged:
+                continue
+            if "@" in operation.source.identifier:
+                await _judge(schema, helper, request, operation, ask)
+                request.facts.judged.add(data)
+            else:
+                await _take(schema, helper, request, operation, ask, data, definition.metadata)
 
 
-def _operations(answer: Message) -> Iterator[tuple[bytes, Any]]:
-    """List the operations of an answer, encoded, each with the definition's metadata."""
+def answered(answer: Message) -> list[Message]:
+    """List the low-level definitions in a frontend's answer.
+
+    Raises:
+        Unavailable: it has a result without one.
+    """
     result = answer.result
     if answer.ref or result.refDeprecated or result.refsDeprecated.refs:
         raise Unavailable("what is built can't be told from this kind of result: update the client")
     given = [result.ref, *result.refs.refs.values()]
     given += [one.ref for many in result.attestations.values() for one in many.attestation]
-    for ref in given:
-        definition = getattr(ref, "def")
-        if ref.id and not getattr(definition, "def"):
-            raise Unavailable("the builder does not tell what it is going to build")
-        for data in getattr(definition, "def"):
-            yield data, definition.metadata
+    if any(ref.id and not getattr(getattr(ref, "def"), "def") for ref in given):
+        raise Unavailable("the builder does not tell what it is going to build")
+    return [getattr(ref, "def") for ref in given]
 
 
 async def _take(
@@ -122,6 +124,7 @@ async def _judge(schema: Schema, helper: Helper, request: Request, operation: Me
     question.SessionID, question.StoreID = attrs.get("oci.session", ""), attrs.get("oci.store", "")
     found = await ask(PATH, question.SerializeToString(), _ANSWER)
     if found.Digest and "@" not in name:  # it is not here, so another may be there when it is fetched
+        request.context.path = "SolveRequest"
         why = f"has to name {name} by its digest: {name}@{found.Digest}"
         raise request.context.refusal(why, at="")
     await helper.ask({"ask": "base", "name": name, "config": _told(found.Config)})

@@ -132,7 +132,7 @@ class Mediation:
         message = self._schema.parse(method.request, await self._message(stream))
         judge(self._schema, method.request, message, request)
         treatment = TREATMENTS[method.treat](self._schema, self._helper, request, method)
-        await treatment.before(message)
+        await treatment.before(message, functools.partial(self._ask, head))
         if treatment.local:
             await self._answer_here(stream, method)
             return

@@ -28,19 +28,18 @@ class Treatment:
     def __init__(self, schema: Schema, helper: Helper, request: Request, method: Method) -> None:
         self._schema, self._helper, self.request, self._method = schema, helper, request, method
 
-    async def before(self, message: Message) -> None:
+    async def before(self, message: Message, ask: bases.Ask) -> None:
         """Do what has to be done before the daemon is asked.
+
+        Args:
+            ask: calls the daemon about the same build.
 
         Raises:
             Refused, Malformed, NotFound, Unavailable: the call may not go on.
         """
 
     async def judge(self, answer: Message, ask: bases.Ask) -> None:
-        """See that an answer may be passed on.
-
-        Args:
-            ask: calls the daemon about the same build.
-        """
+        """See that an answer may be passed on."""
 
     def answer(self, message: Message) -> Message | None:
         """Cut an answer; None drops it."""
@@ -74,7 +73,7 @@ class Solve(Recorded):
 
     _ref = ""
 
-    async def before(self, message: Message) -> None:
+    async def before(self, message: Message, ask: bases.Ask) -> None:
         """Have names approved and the intent recorded."""
         if not message.Ref:
             raise Malformed("SolveRequest.Ref: a build needs a name")
@@ -120,17 +119,19 @@ class Solve(Recorded):
 class Frontend(Recorded):
     """Record what a frontend is asked for, and remember what it says of its result."""
 
-    async def before(self, message: Message) -> None:
+    async def before(self, message: Message, ask: bases.Ask) -> None:
         """Have the intent recorded."""
         _import(message, "CacheImports", self.request)
         if bases.needed(self.request):
             message.Evaluate = False  # what runs, does when the result is returned
+            given = [message.Definition, *message.FrontendInputs.values()]
+            await bases.judge(self._schema, self._helper, self.request, given, ask)
         await self._record({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
 
     async def judge(self, answer: Message, ask: bases.Ask) -> None:
         """See whose the images are that it is from."""
         if bases.needed(self.request):
-            await bases.judge(self._schema, self._helper, self.request, answer, ask)
+            await bases.judge(self._schema, self._helper, self.request, bases.answered(answer), ask)
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""

@@ -65,6 +65,16 @@ def test_each_image_is_looked_at_before_the_answer_goes_on() -> None:
         assert len(around.daemon.calls) == 4  # what was looked at is known on this connection
 
 
+def test_what_a_frontend_is_given_is_looked_at_before_it_has_it() -> None:
+    given = {"FrontendInputs": {"dockerfile": llb.definition(BUSYBOX)}, "Frontend": "dockerfile.v0"}
+    answers = {BRIDGE + "Solve": [answer(BUSYBOX)], ASKED: [config()]}
+    with mediated(answers, reply=lambda question: NO if question["ask"] == "base" else {"rid": ""}) as around:
+        assert (asked(around, **given).status, [call[0] for call in around.daemon.calls]) == (7, [ASKED])
+    with mediated(answers, reply=lambda _: {"rid": ""}) as around:
+        assert asked(around, **given).status == 0
+        assert [call[0] for call in around.daemon.calls] == [ASKED, BRIDGE + "Solve"]
+
+
 MANY = {"refs": {"refs": {"linux/a": {"id": "r", "def": llb.definition(BUSYBOX)}}}}
 ATTESTED = {"attestations": {"linux/a": {"attestation": [{"ref": {"id": "r", "def": llb.definition(BUSYBOX)}}]}}}
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from tests.support.belongings import Person
 from tests.support.claiming_registry import MANIFEST, ClaimingRegistry
 from tests.support.cli import assert_done
 from tests.support.engines import Engine
-from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Grpc, message
+from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Grpc, Reply, message
 from tests.support.proxy import Proxy, default_policy
 from tests.support.raw import Answer
-from tests.support.users import Users
+from tests.support.users import User, Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
 
@@ -241,6 +241,55 @@ def test_no_build_is_from_anothers_config(scene: Scene, store: Engine, proxy_of:
         assert "a1ices-f1le" in done.stderr, f"does not work on the bare daemon: {way}: {done.stderr[-800:]}"
         done = build(proxy_of, users.bob, *context)
         assert (done.returncode, WHOSE in done.stderr, "a1ices" in done.stderr) == (1, True, False), done.stderr[-800:]
+    sockets = {users.root: store.socket, users.bob: proxy_of.listen}
+    given_as_a_dockerfile(scene, sockets, f"{stolen}@{manifest}")
+    if len(scene.tags) == 1:  # the classic store has names without a digest
+        removed_before_it_is_taken(scene, sockets, stolen)
+        context = [str(lay_out(users.bob, "again", {"Dockerfile": "FROM here:own\nRUN date >>/dates\n"}))]
+        assert scene.people.bob.ask("POST", "/images/busybox/tag?repo=here&tag=own").status == 201
+        for _ in range(2):  # from what it is to be itself
+            assert_done(build(proxy_of, users.bob, "--no-cache", "-t", "here:own", *context))
+
+
+@contextlib.contextmanager
+def by_hand(path: Path | str, who: User, ref: str) -> Iterator[Callable[..., Reply]]:
+    """Begin a build by a gateway; give what makes calls about it: by method, with the fields of its message."""
+    with contextlib.closing(Grpc.open(path, who)) as client:
+        client.start(CONTROL + "Solve", message("control.SolveRequest", Ref=ref, Session="s"))
+        yield lambda method, **fields: client.call(
+            BRIDGE + method, message(f"gateway.{method}Request", **fields), buildkit_controlapi_buildid=ref
+        )
+
+
+def given_as_a_dockerfile(scene: Scene, sockets: dict[User, Path], stolen: str) -> None:
+    """A frontend reads its Dockerfile from what it is given, and tells what is wrong with it."""
+    for (who, path), why in zip(sockets.items(), ("unknown instruction: a1ices-f1le", WHOSE), strict=True):
+        image = llb.source(f"docker-image://{stolen}")
+        given = llb.definition(image) | {"metadata": {llb.digest(image): {"progress_group": {"id": "x"}}}}
+        with by_hand(path, who, "given") as call:
+            reply = call(
+                "Solve",
+                Frontend="dockerfile.v0",
+                FrontendOpt={"filename": "file"},
+                FrontendInputs={"dockerfile": given},
+            )
+            assert why in reply.text, reply.text
+
+
+def removed_before_it_is_taken(scene: Scene, sockets: dict[User, Path], stolen: str) -> None:
+    """What a name means is looked at; it is removed before the build takes it, and its registry is asked."""
+    base = llb.source(f"docker-image://{stolen}")
+    repository, _, tag = stolen.rpartition(":")
+    for (who, path), got in zip(sockets.items(), (b"a1ices-f1le\n", b""), strict=True):
+        person = scene.people.root if who.uid == 0 else scene.people.bob
+        assert person.ask("POST", f"/images/busybox/tag?repo={repository}&tag={tag}").status == 201
+        with by_hand(path, who, "removed") as call:
+            wanted = llb.definition(base, llb.step(base, "true"))
+            (solved,) = call("Solve", Definition=wanted, allowResultReturn=True, allowResultArrayRef=True).messages
+            ref = SCHEMA.parse("gateway.SolveResponse", solved).result.ref.id
+            assert person.ask("DELETE", f"/images/{stolen}").status == 200
+            file, shell = (call("ReadFile", Ref=ref, FilePath=name) for name in ("/file", "/bin/sh"))
+            assert (b"".join(file.messages)[2:], shell.status) == (got, 0), (who.name, file.text)
 
 
 def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
@@ -309,39 +358,3 @@ def test_a_load_brings_what_its_archive_has(scene: Scene) -> None:
 
 def _bytes(value: object) -> bytes:
     return json.dumps(value).encode()
-
-
-def test_a_name_without_a_digest_stays_what_was_looked_at(
-    scene: Scene, proxy_of: Proxy, store: Engine, users: Users
-) -> None:
-    """The classic store has such; it is removed before the build is from it, and its registry names Alice's image."""
-    if len(scene.tags) > 1:
-        return
-    hers = str(lay_out(users.alice, "hers", {"Dockerfile": f"{PRIVATE}RUN echo {scene.registry.name} >/evenmore\n"}))
-    log = build(proxy_of, users.alice, "-t", "alices:3", hers).stderr
-    (config,) = set(re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log))
-    layers = scene.people.root.get("GET", "/images/alices:3/json")["RootFS"]["Layers"]
-    scene.registry.offer("here", config, [(f"sha256:{number:064x}", 300) for number in range(len(layers))])
-    base = llb.source(f"docker-image://{scene.name('here')}")
-    solve = {"Definition": llb.definition(base, llb.step(base, "true")), "allowResultReturn": True}
-    solve["allowResultArrayRef"] = True
-    of_build = {"buildkit_controlapi_buildid": "race"}
-    for who, path, person, got in (
-        (users.root, store.socket, scene.people.root, b"a1ices-f1le\n"),
-        (users.bob, proxy_of.listen, scene.people.bob, b""),
-    ):
-        assert person.ask("POST", f"/images/busybox/tag?repo={scene.repository}&tag=here").status == 201
-        with contextlib.closing(Grpc.open(path, who)) as client:
-            client.start(CONTROL + "Solve", message("control.SolveRequest", Ref="race", Session="s"))
-            (solved,) = client.call(BRIDGE + "Solve", message("gateway.SolveRequest", **solve), **of_build).messages
-            ref = SCHEMA.parse("gateway.SolveResponse", solved).result.ref.id
-            assert person.ask("DELETE", f"/images/{scene.name('here')}").status == 200
-            read = [
-                client.call(BRIDGE + "ReadFile", message("gateway.ReadFileRequest", Ref=ref, FilePath=name), **of_build)
-                for name in ("/file", "/bin/sh")
-            ]
-            assert (b"".join(read[0].messages)[2:], read[1].status) == (got, 0), (who.name, read[0].text)
-    context = str(lay_out(users.bob, "again", {"Dockerfile": "FROM here:own\nRUN date >>/dates\n"}))
-    assert scene.people.bob.ask("POST", "/images/busybox/tag?repo=here&tag=own").status == 201
-    for _ in range(2):  # from what it is to be itself
-        assert_done(build(proxy_of, users.bob, "--no-cache", "-t", "here:own", context))
