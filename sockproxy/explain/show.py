@@ -24,6 +24,8 @@ UNBOUND = "none matches: bind the user, or a group of the user's, to a role (`so
 ACCESS = {
     "own": "the user's own",
     "mine": "the user's own, not what is shared",
+    "end": "the user's own, whatever it was given",
+    "remove": "the user's own, whatever it was given; not what is shared",
     "use": "own or shared",
     "set": "new, or the user's own",
     "join": "own, or shared where the role says so",

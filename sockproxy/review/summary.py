@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sockproxy.review.search import Call, Record, contents, genuine, inner, load, needle
 
 MOST_NEW = 50  # of each kind that are looked for in all that was before
-EVENTS = ("start", "stop", "policy", "gap", "key", "retention", "read", "hostile")
+EVENTS = ("start", "stop", "policy", "gap", "key", "retention", "read", "hostile", "unshared")
 
 
 class Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest
 from sockproxy_helpers.api.fields import Field
 from sockproxy_helpers.calls.approve import Approval
 from sockproxy_helpers.channel.loop import Loop
-from sockproxy_helpers.content import references
+from sockproxy_helpers.content import access, references
 from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.content.references import Reference, Resolution, pin
 from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.judge import model
 from sockproxy_helpers.totals.cgroupfs import Cgroups
 from sockproxy_helpers.totals.shares import Shares
-from sockproxy_helpers.upstream.objects import Ambiguous, Objects
+from sockproxy_helpers.upstream import marks
+from sockproxy_helpers.upstream.marks import GIVEN
+from sockproxy_helpers.upstream.objects import OWNER, Ambiguous, Objects
 from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OPERATIONS, context
 
@@ -104,7 +107,7 @@ def test_what_an_operations_tag_says_is_what_its_path_names() -> None:
 def test_row_names_what_exists(operation: str, row: Reference) -> None:
     assert operation in OPERATIONS
     assert row.kind in ("container", "exec", "network", "volume")
-    assert row.access in ("own", "mine", "use", "join", "new")
+    assert row.access in ("own", "mine", "end", "remove", "use", "join", "new")
     assert row.form in FORMS
     if row.field.startswith("{"):
         assert row.field in OPERATIONS[operation].segments
@@ -166,12 +169,70 @@ def test_who_shares_may_use_and_not_remove(operation: str, row: Reference) -> No
     ctx.mates = lambda uid: uid == LEE
     variables, query, body = given(operation, row, FORMS[row.form].format(ids(row.kind, LEE)))
     resolution = Resolution(Objects(), Ledger("/nonexistent"), daemon(), ctx)  # type: ignore[arg-type]
-    if row.access == "mine":
-        with pytest.raises(Refused, match=r"may use the .* theirs, not remove or change it") as refusal:
+    why = r"may use the .* theirs, not remove or change it" if row.access in ("mine", "remove") else ""
+    if (operation, row.field) == ("NetworkConnect", "Container"):
+        why = "may not connect the container theirs to the network mine"
+    if why:
+        with pytest.raises(Refused, match=why) as refusal:
             finish(resolution.run(variables, query, body))
         assert refusal.value.rule == "share"
     else:
         finish(resolution.run(variables, query, body))
+
+
+@pytest.mark.parametrize(("operation", "row"), [one for one in ROWS if one.values[1].kind in ("container", "exec")])  # type: ignore[union-attr]
+def test_who_was_given_what_is_anothers_may_end_it_only_when_they_share_no_more(operation: str, row: Reference) -> None:
+    """By each row of the table; and those whose things they are may remove it."""
+    if row.access == "new":
+        return
+    asked = daemon()
+    for item, others in (("containers", LEE), ("containers", KIM)):
+        number = {LEE: 0, KIM: 1}[others]
+        asked._objects[item][number]["HostConfig"]["ContainerIDFile"] += f" {GIVEN}={others}"
+    text = FORMS[row.form].format(ids(row.kind, KIM))
+    for shares in (True, False):
+        ctx = context(DEVELOPER, operation)
+        ctx.mates = lambda uid, shares=shares: shares and uid == LEE  # type: ignore[misc]
+        resolution = Resolution(Objects(), Ledger("/nonexistent"), asked, ctx)  # type: ignore[arg-type]
+        variables, query, body = given(operation, row, text)
+        if shares or row.access in ("end", "remove"):
+            finish(resolution.run(variables, query, body))
+        else:
+            with pytest.raises(Refused, match="which was given what is uid 1001's, who shares nothing with you now"):
+                finish(resolution.run(variables, query, body))
+    theirs = given(operation, row, FORMS[row.form].format(ids(row.kind, LEE)))
+    if row.access == "remove":
+        resolve(operation, *theirs, asked)
+    else:
+        with pytest.raises(NotFound):
+            resolve(operation, *theirs, asked)
+
+
+def test_a_container_is_connected_to_what_it_was_given() -> None:
+    for mark, ok in (("", False), (f" {GIVEN}=1002", False), (f" {GIVEN}=1001", True), (f" {GIVEN}=1001,x", False)):
+        asked = daemon()
+        asked._objects["containers"][0]["HostConfig"]["ContainerIDFile"] += mark
+        ctx = context(DEVELOPER, "NetworkConnect")
+        ctx.mates = lambda uid: uid in (LEE, 1002)
+        resolution = Resolution(Objects(), Ledger("/nonexistent"), asked, ctx)  # type: ignore[arg-type]
+        with nullcontext() if ok else pytest.raises(Refused, match="may not connect the container mine"):
+            finish(resolution.run({"id": "theirs"}, [], {"Container": "mine"}))
+
+
+def test_what_is_given_is_written_where_no_image_can() -> None:
+    ctx = context(DEVELOPER, "ContainerCreate")
+    ctx.mates = lambda uid: uid in (LEE, 1002)
+    asked = daemon()
+    asked._objects["containers"][1]["HostConfig"]["ContainerIDFile"] += f" {GIVEN}=1000,1002"
+    body = {"HostConfig": {"VolumesFrom": ["theirs"]}}
+    finish(Resolution(Objects(), Ledger("/nonexistent"), asked, ctx).run({}, [], body))  # type: ignore[arg-type]
+    assert access.given(ctx) == [1001, 1002]
+    config: dict[str, Any] = {"HostConfig": {"ContainerIDFile": ""}, "Labels": {}}
+    access.write(ctx, config, {1001, 1002})
+    assert config["HostConfig"] == {"ContainerIDFile": f"{OWNER}=1000 {GIVEN}=1001,1002"}
+    assert config["Labels"] == {GIVEN: "1001,1002"}
+    assert (marks.mark_of(config, 1000), marks.mark_of(config, 1001)) == (True, False)
+    assert marks.given_of(config) == {1001, 1002}
 
 
 @pytest.mark.parametrize(("operation", "row"), ROWS)

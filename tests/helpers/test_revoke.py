@@ -17,6 +17,7 @@ from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge.context import context_of
 from sockproxy_helpers.judge.policy import Policy
 from sockproxy_helpers.system import caller, peer
+from sockproxy_helpers.upstream.objects import Object
 from sockproxy_helpers.who.accounts import Accounts
 from sockproxy_helpers.who.identity import Identity
 from tests.helpers.support import Listener, run
@@ -46,9 +47,10 @@ class Ground:
         for sock in (self.client, self.theirs, self.channel, self.front):
             sock.close()
 
-    async def begin(self) -> None:
+    async def begin(self, *objects: Object) -> None:
         who = caller.from_socket(self.client)
         self.streams.begin(self.channel, who, self.policy.decide(who, "ContainerAttach"), "ContainerAttach")
+        self.streams.uses(self.channel, list(objects))
         await self.streams.look(self.identity, self.policy)
 
     @property
@@ -99,3 +101,30 @@ def test_a_word_of_the_auth_process_counts(ground: Ground, answer: str) -> None:
 
     run(ground.loop, auth(), part())
     listener.close()
+
+
+def test_a_call_ends_that_uses_what_is_of_somebody_who_shares_no_more(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "version: 1\nauth: {accounts: none}\nbindings: [{group: staff, role: team}, {group: all, role: developer}]\n"
+    text += "roles: {team: {extends: developer, share: group}}\n"
+    ground.policy = Policy(compiler.dump(compiler.compile_text(text.encode(), "test.yaml")))
+    groups = {1000: ("staff", "all"), 1001: ("staff",)}
+    monkeypatch.setattr(caller, "account", lambda uid: (f"user{uid}", groups[uid], "/home"))
+    own, theirs = (Object("container", "1" * 64, "x", uid, shared=False) for uid in (1000, 1001))
+    own.given = frozenset({1001})
+
+    async def part() -> None:
+        for item in (own, theirs):
+            groups[1000] = ("staff", "all")
+            await ground.begin(item, Object("image", "2" * 64, "y", 7, shared=False))
+            assert ground.lives
+            groups[1000] = ("all",)
+            await ground.streams.look(ground.identity, ground.policy)
+            assert not ground.lives
+            ground.streams.end(ground.channel)
+            ground.channel.close()
+            ground.front.close()
+            ground.channel, ground.front = socket.socketpair()
+
+    run(ground.loop, part())

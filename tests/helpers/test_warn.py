@@ -9,9 +9,10 @@ from sockproxy.policy.schema import RULES
 from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.content.references import Resolution
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.judge import model, policy, warn
+from sockproxy_helpers.judge import model, warn
 from sockproxy_helpers.judge.context import context_of
 from sockproxy_helpers.judge.policy import Decision, Policy
+from sockproxy_helpers.system import caller
 from sockproxy_helpers.system.caller import Caller, Container
 from sockproxy_helpers.upstream.objects import Objects
 from tests.helpers.asked import KIM, LEE, Asked, finish
@@ -121,7 +122,7 @@ def test_how_one_is_known_counts_in_warn_mode_too(monkeypatch: pytest.MonkeyPatc
 
 def test_who_shares_does_not_remove_in_warn_mode_either(monkeypatch: pytest.MonkeyPatch) -> None:
     people = {KIM: ("kim2", ("team",), "/"), LEE: ("lee", ("team",), "/")}
-    monkeypatch.setattr(policy, "account", people.__getitem__)
+    monkeypatch.setattr(caller, "account", people.__getitem__)
     loaded, daemon = Policy(dump(compile_text(TRIED, "p.yaml"))), Asked()
     theirs = daemon.container(0xA, "theirs", LEE)
     who = Caller(KIM, KIM, 1, "kim2", ["team"], "/")

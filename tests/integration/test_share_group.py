@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.cli import assert_done
+from tests.support.cli import Running, assert_done
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.users import Users
@@ -118,21 +118,73 @@ def test_what_is_the_owners(team: Team) -> None:
     assert_done(run(alice, "network", "rm", "net"))
 
 
+# What alice's containers are given of carol's.
+GIVEN = {
+    "volume": ["-v", "data:/d", "--restart", "always"],
+    "from": ["--volumes-from", "box"],
+    "space": ["--network", "container:box", "--pid", "container:box"],
+    "net": ["--network", "net"],
+}
+USES = [
+    "start {}",
+    "restart {}",
+    "cp -q {}:/ -",
+    "export {}",
+    "commit {}",
+    "logs {}",
+    "diff {}",
+    "exec {} cat /d/secret",
+]
+
+
 @pytest.mark.parametrize("engine", ["28"], indirect=True)
 def test_leaving_the_group_ends_it(team: Team, users: Users) -> None:
-    run, alice, carol = team.proxy.docker, team.alice, team.carol
-    assert_done(run(alice, "run", "-d", "--name", "alices", "busybox", "sleep", "600"))
-    assert_done(run(carol, "run", "-d", "--name", "carols", "busybox", "sleep", "600"))
-    assert_done(run(carol, "exec", "alices", "true"))
-    team.leave(alice.name)  # alice goes on as a developer
-    eventually(lambda: run(carol, "exec", "alices", "true").returncode, "carol is kept out")
-    eventually(lambda: run(alice, "exec", "carols", "true").returncode, "alice is kept out")
-    assert assert_done(run(carol, "ps", "--format", "{{.Names}}")).split() == ["carols"]
-    assert assert_done(run(alice, "ps", "--format", "{{.Names}}")).split() == ["alices"]
-    assert "No such container" in run(carol, "inspect", "-f", "{{.Id}}", "alices", "--type", "container").stderr
+    """Of another's things all, and what one's own containers were given of those, not one's own."""
+    run, alice, carol, engine = team.proxy.docker, team.alice, team.carol, team.proxy.engine
+    secret = carol.home / "secret"
+    team.proxy.run(carol, ["sh", "-c", f"echo bound > {secret}"])
+    assert_done(run(carol, "network", "create", "net"))
+    box = ["--name", "box", "--network", "net", "-v", "data:/d", "-v", f"{secret}:/bound"]
+    assert_done(run(carol, "run", "-d", *box, "busybox", "sh", "-c", "echo kept > /d/secret; exec sleep 600"))
+    for name, options in {**GIVEN, "own": [], "second": ["--volumes-from", "volume"]}.items():
+        assert_done(run(alice, "run", "-d", "--name", name, *options, "busybox", "sleep", "600"))
+    assert_done(
+        run(alice, "create", "--name", "idle", "--restart", "always", *GIVEN["from"], "busybox", "cat", "/bound")
+    )
+    assert "not connect the container own to the network net" in run(alice, "network", "connect", "net", "own").stderr
+    assert assert_done(run(alice, "exec", "second", "cat", "/d/secret")) == "kept\n"
+    assert assert_done(run(alice, "exec", "from", "cat", "/bound")) == "bound\n"
+    with Running(team.proxy, alice, "exec", "-i", "box", "cat", stdin=subprocess.PIPE) as session:
+        eventually(lambda: "cat" in engine.docker("top", "box").stdout, "a session")
+        team.leave(alice.name)  # alice goes on as a developer
+        session.wait()
+    held, policy = {*GIVEN, "second", "idle"}, "{{.HostConfig.RestartPolicy.Name}}"
+    eventually(lambda: set(engine.docker("ps", "--format", "{{.Names}}").stdout.split()) == {"box", "own"}, "stopped")
+    eventually(lambda: set(engine.docker("inspect", "-f", policy, *held).stdout.split()) == {"no"}, "it stays so")
+    assert "No such container" in run(alice, "exec", "box", "true").stderr
+    assert "No such container" in run(carol, "exec", "own", "true").stderr
+    assert set(assert_done(run(alice, "ps", "-a", "--format", "{{.Names}}")).split()) == {*held, "own"}
+    assert assert_done(run(carol, "ps", "-a", "--format", "{{.Names}}")).split() == ["box"]
+    why = f"which was given what is uid {carol.uid}'s, who shares nothing with you now"
+    for name in held:
+        for use in USES if name == "second" else USES[:1]:
+            done = run(alice, *use.format(name).split())
+            assert done.stdout == "", use
+            assert why in done.stderr, use
+        assert why in run(alice, "run", "--rm", "--volumes-from", name, "busybox", "cat", "/d/secret").stderr
+    assert why in run(alice, "update", "--restart", "always", "second").stderr
+    assert_done(run(alice, "exec", "own", "true"))
+    told = [record["objects"] for record in team.proxy.records() if record["ev"] == "unshared"]
+    assert {item["name"] for (item,) in told} == held - {"idle"}  # type: ignore[attr-defined]
+    identity = assert_done(run(alice, "inspect", "-f", "{{.Id}}", "volume")).strip()
+    assert "No such container" in run(carol, "inspect", "--type", "container", identity).stderr
+    assert_done(run(carol, "rm", identity))  # it would keep the volume for ever
     team.join(alice.name)
-    eventually(lambda: run(carol, "exec", "alices", "true").returncode == 0, "and back")
+    eventually(lambda: run(alice, "start", "second").returncode == 0, "and back")
+    assert "may use the container second, not remove" in run(carol, "rm", "-f", "second").stderr
+    assert assert_done(run(alice, "exec", "second", "cat", "/d/secret")) == "kept\n"
     team.proxy.reload(default_policy(users))
-    assert run(carol, "exec", "alices", "true").returncode != 0
-    shown = json.loads(team.proxy.engine.docker("inspect", "alices").stdout)[0]["Config"]["Labels"]
+    assert run(alice, "exec", "second", "cat", "/d/secret").returncode != 0
+    shown = json.loads(engine.docker("inspect", "own").stdout)[0]["Config"]["Labels"]
     assert {key for key in shown if key.startswith("io.sockproxy")} == {"io.sockproxy.owner"}
+    engine.docker("rm", "-f", "box")

@@ -12,7 +12,7 @@ from sockproxy_helpers.api import strict
 from sockproxy_helpers.builder import session
 from sockproxy_helpers.channel.loop import Lock, Loop
 from sockproxy_helpers.channel.siblings import Siblings
-from sockproxy_helpers.content import claims, disk, images, references, tags
+from sockproxy_helpers.content import access, claims, disk, images, references, tags
 from sockproxy_helpers.errors import Malformed, NotFound
 from sockproxy_helpers.faults import FAULTS, fault
 from sockproxy_helpers.folders.staging import Stager
@@ -129,16 +129,19 @@ class Approval:
             if image.kind == "image":  # from here on it is its ID that counts
                 named |= {"image": image.id, "name": image.name}
         counted = await counts.containers(daemon, context, parts["network"], named.get("image"))
+        given = set(access.given(context))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
             part = {"part": context.operation, "body": parts[sibling], "assertion": context.caller.assertion}
             reply = await self._siblings.ask(sibling, part | named, client, kept)
             parts[sibling] = reply["body"]
+            given.update(reply["given"])  # type: ignore[arg-type]
         merged = model.merge(parts)
         if named.get("name") and reply.get("still") is not True:
             merged["Image"] = named["image"]  # the name may come to mean another one before the daemon looks
         host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
         merged["Labels"].update(counted)  # type: ignore[attr-defined]
+        access.write(context, merged, given)
         await self._shares.log(daemon, host)
         host["CgroupParent"] = await self._shares.place(daemon, context, str(host.get("CgroupParent", "")))
         return query, merged
@@ -147,10 +150,8 @@ class Approval:
         """Resolve what a part of a container's configuration names."""
         try:
             return await references.Resolution(self._objects, self.ledger, daemon, context, PARTED).run({}, query, part)
-        except images.NoImage:
-            raise
         except NotFound as error:
-            if context.operation != PARTED:
+            if isinstance(error, images.NoImage) or context.operation != PARTED:
                 raise
             raise Malformed(str(error)) from error  # 404 means a missing image: the CLI would pull it and try again
 
@@ -191,7 +192,7 @@ class Approval:
                     still = await self.tags.still.keep(claim, name, image)
         except FAULTS as error:
             return fault(error)
-        return {"body": body, "still": still}
+        return {"body": body, "still": still, "given": access.given(context)}
 
 
 def _put(query: Query, name: str, value: str) -> Query:

@@ -15,10 +15,11 @@ from sockproxy_helpers.folders.sweep import Sweeper
 from sockproxy_helpers.system.confine import confine
 from sockproxy_helpers.totals.cgroupfs import Cgroups, find
 from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.who.mates import Watch
 from .serve import Helper
 
 PLACING = ("lifecycle", "filesystem")  # who has the daemon start something: containers, steps of builds
-KEEPER = "lifecycle"  # who keeps the cgroups up to date
+KEEPER = "lifecycle"  # who keeps the cgroups up to date, and stops what shares no more
 LAST = 2.0  # seconds for a last look at the cgroups
 
 
@@ -35,6 +36,9 @@ def main(scope: str) -> None:
     loop.spawn(_adopt(loop, helper))
     loop.spawn(_obey(loop, helper, activation.catch_signals()))
     loop.spawn(activation.say_alive(loop))
+    if scope == KEEPER:
+        watch = Watch(loop, helper.recorder, os.environ["SOCKPROXY_DOCKER_SOCKET"])
+        loop.spawn(watch.run(lambda: helper.policy))
     if binds:
         loop.spawn(Sweeper(loop, dict(os.environ)).run())
     notify("READY=1")

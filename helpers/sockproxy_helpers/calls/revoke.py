@@ -6,11 +6,13 @@ import socket
 from collections.abc import Callable
 
 from sockproxy_helpers.channel.loop import HUP, IN, Loop, Task
+from sockproxy_helpers.content.access import others
 from sockproxy_helpers.errors import Crowded
 from sockproxy_helpers.judge.policy import Decision, Policy
 from sockproxy_helpers.system import caller
 from sockproxy_helpers.system.caller import Caller
 from sockproxy_helpers.upstream.daemon import RECEIVE
+from sockproxy_helpers.upstream.objects import Object
 from sockproxy_helpers.who.identity import Identity
 from .call import Approved
 
@@ -25,7 +27,8 @@ class Streams:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._live: dict[socket.socket, tuple[Caller, str]] = {}  # those that end with their caller's access
+        # Those that end with their caller's access; with whose things they use besides the caller's.
+        self._live: dict[socket.socket, tuple[Caller, str, set[int]]] = {}
         self._counted: dict[socket.socket, int] = {}
         self._counts: dict[int, int] = {}
         self._watcher: Task | None = None
@@ -45,7 +48,13 @@ class Streams:
         self._counted[channel], self._counts[who.uid] = who.uid, count + 1
         rule = decision.rules.get("revoke_streams")
         if rule and rule[0] is True:
-            self._live[channel] = who, operation
+            self._live[channel] = who, operation, set()
+
+    def uses(self, channel: socket.socket, objects: list[Object]) -> None:
+        """Take what the call uses: it ends as well when the caller shares no more with those whose that is."""
+        if channel in self._live:
+            who, _, whose = self._live[channel]
+            whose |= others(objects, who.uid)
 
     def linger(
         self, channel: socket.socket, daemon: socket.socket, approved: Approved, then: Callable[[Approved], None]
@@ -89,12 +98,14 @@ class Streams:
 
     async def look(self, identity: Identity, policy: Policy) -> None:
         """End what is not allowed now: its channel ends, as if the front had left, and the daemon's work with it."""
-        for channel, (who, operation) in list(self._live.items()):
+        for channel, (who, operation, whose) in list(self._live.items()):
             now = caller.again(who)
             await identity.accounts.check(now, policy.auth)
             if now.unasked:
                 continue  # the auth process is being started again: who had access keeps it until there is an answer
-            if self._live.get(channel, (None,))[0] is who and not policy.decide(now, operation).allowed:
+            decision = policy.decide(now, operation)
+            all_are_seen = decision.rules.get("sees_all", (False,))[0] is True or all(map(decision.mates, whose))
+            if self._live.get(channel, (None,))[0] is who and not (decision.allowed and all_are_seen):
                 del self._live[channel]
                 channel.shutdown(socket.SHUT_RDWR)
 

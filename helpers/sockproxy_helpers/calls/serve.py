@@ -145,6 +145,7 @@ class Helper:
             self._streams.begin(channel, who, decision, call.operation.name)
             if not repeat:
                 approved = await self._approval.call(call, who, decision, client, daemon, statement)
+                self._streams.uses(channel, statement.objects)
                 asked.keep(known, who, Repeat(call, decision, approved, statement))
             await statement.intent()
             given = call, who.uid, decision, self.policy, statement.objects, approved.body

@@ -16,7 +16,7 @@ from sockproxy_helpers.judge.walk import is_zero
 from sockproxy_helpers.totals import counts
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.image import config_of
-from sockproxy_helpers.upstream.objects import OWNER, owner_of, parse
+from sockproxy_helpers.upstream.objects import OWNER, Object, owner_of, parse
 
 Part = dict[str, object]
 
@@ -90,8 +90,10 @@ async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
     volume = _parse(answer)
     if status != 201:
         raise Malformed(f"volume {wish['Name']}: {volume.get('message')}")
-    if not ctx.sees(owner_of(volume)):
-        raise Refused("", f"the volume name {wish['Name']} is taken: choose another")
+    item = Object("volume", name := str(wish["Name"]), name, owner_of(volume), shared=False)
+    if not ctx.sees(item.owner):
+        raise Refused("", f"the volume name {name} is taken: choose another")
+    ctx.found.append(item)
 
 
 async def _destinations(daemon: Daemon, container: str) -> set[str]:

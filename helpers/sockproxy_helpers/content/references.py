@@ -11,6 +11,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import ID, SHORT_ID, Ambiguous, Object, Objects
+from . import access as rights
 from .ledger import Ledger
 from .naming import Naming
 
@@ -74,6 +75,8 @@ class Resolution:
             else:
                 for place, key in list(_slots(body, row.field.replace("[]", ".[]").split("."))):
                     await self._replace(row, place, key)
+        if self._ctx.operation == "NetworkConnect":
+            rights.judge_connection(self._ctx)
         return query
 
     async def _filters(self, row: Reference, text: str) -> str:
@@ -128,7 +131,7 @@ class Resolution:
             return name
         if item.name != name and SHORT_ID.fullmatch(name):  # names win over IDs; an ID to come can't be known
             raise Refused("", f"the name {name} looks like an ID, and one begins so: choose another")
-        if item.name != name or sees(self._ctx, item, "own"):  # or the beginning of its ID
+        if item.name != name or rights.sees(self._ctx, item, "own"):  # or the beginning of its ID
             return name
         raise Refused("", f"the {kind} name {name} is taken: choose another")
 
@@ -141,11 +144,8 @@ class Resolution:
                 raise
             words = error if isinstance(error, NotFound) else None
         else:
-            if sees(self._ctx, item, access):
-                if access == "mine" and not self._ctx.owns(item.owner):
-                    why = f"may use the {kind} {item.name}, not remove or change it (its owner, uid {item.owner}, may)"
-                    raise self._ctx.refusal(why, "share")
-                return item
+            if rights.sees(self._ctx, item, access):
+                return rights.judge(self._ctx, item, access)
             if item.shared and access == "join":
                 why = f"may not join the network {item.name}, which all share (allowed: networks of your own)"
                 raise self._ctx.refusal(why, "default_bridge")
@@ -153,7 +153,7 @@ class Resolution:
         if not ID.fullmatch(reference):
             own = await self._objects.find_own(self._daemon, kind, reference, self._ctx.caller.uid)
             if own:
-                return own
+                return rights.judge(self._ctx, own, access)
         raise words or await self._objects.missing(self._daemon, kind, reference)
 
 
@@ -176,13 +176,6 @@ def pin(operation: str, variables: dict[str, str], body: object) -> None:
                 endpoints[network] = {**endpoints.get(network, {}), "NetworkID": network}
         if endpoints:
             body["NetworkingConfig"] = {**config, "EndpointsConfig": endpoints}
-
-
-def sees(ctx: Context, item: Object, access: str) -> bool:
-    """Tell whether the caller may know of an object, and do with it what `access` stands for."""
-    if item.shared and (access == "use" or (access == "join" and item.name == "bridge" and ctx.flag("default_bridge"))):
-        return True
-    return ctx.sees(item.owner)
 
 
 def _slots(value: object, steps: list[str]) -> Iterator[tuple[dict[object, object], object]]:

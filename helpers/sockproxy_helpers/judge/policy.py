@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 
 from sockproxy_helpers.errors import BadPolicy
-from sockproxy_helpers.system.caller import Caller, Container, account
+from sockproxy_helpers.system.caller import Caller, Container, person
 from . import warn
 from .shape import RULES, as_list, as_map, as_selector, as_text, expect, unique
 
@@ -140,11 +140,15 @@ class Policy:
         if at is None and not warn.passes(role.rules, operation):
             return Decision(False, role.name, role.at, why, role.rules)
         decision = Decision(True, role.name, at or role.at, "" if at else why, role.rules)
-        if group := self._group_of(caller):
-            decision.mates = lambda uid: self._group_of(_person(uid)) == group
+        if group := self.group_of(caller):
+            decision.mates = lambda uid: self.group_of(person(uid)) == group
         return decision
 
-    def _group_of(self, caller: Caller) -> str:
+    def sharing(self) -> list[str]:
+        """List the groups within which people share."""
+        return [name for name, bound in self._groups.items() if self._roles[bound[1]].rules["share"][0] == "group"]
+
+    def group_of(self, caller: Caller) -> str:
         """Name the group within which a person shares: that of the person's binding, where the role says so; or ""."""
         binding = self.role_of(caller)
         if binding is None or self._roles[binding[1]].rules["share"][0] != "group":
@@ -183,12 +187,6 @@ def _selects(selector: dict[str, str], caller: Caller, container: Container) -> 
         and selector.get("image", container.image) == container.image
         and (not key or container.labels.get(key) == value)
     )
-
-
-def _person(uid: int) -> Caller:
-    """Form the caller that somebody would be who does not call now."""
-    user, groups, home = account(uid)
-    return Caller(uid, uid, 0, user, list(groups), home)
 
 
 def _describe(caller: Caller) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from sockproxy_helpers.api.operations import NAME
 from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
-from sockproxy_helpers.upstream.objects import BRIDGE, EXPOSED, OWNER, PORTS
+from sockproxy_helpers.upstream.marks import GIVEN, OWNER, mark
+from sockproxy_helpers.upstream.objects import BRIDGE, EXPOSED, PORTS
 from .context import Context
 from .walk import is_zero
 
@@ -88,12 +89,12 @@ def owned_labels(value: dict[str, str] | None, ctx: Context) -> dict[str, str]:
     """Write down on a new object whose it is.
 
     Our own labels may come back as `inspect` shows them, where they say what we do: clients that renew a container make
-    it from that. The numbers of its ports are written anew.
+    it from that. The numbers of its ports, and whose things it was given, are written anew.
     """
-    mark = str(ctx.caller.uid)
-    ours = (PORTS, EXPOSED)
-    given = {key: text for key, text in (value or {}).items() if (key, text) != (OWNER, mark) and key not in ours}
-    return {**labels(given, ctx), OWNER: mark}
+    own = str(ctx.caller.uid)
+    ours = (PORTS, EXPOSED, GIVEN)
+    given = {key: text for key, text in (value or {}).items() if (key, text) != (OWNER, own) and key not in ours}
+    return {**labels(given, ctx), OWNER: own}
 
 
 def owner_mark(value: str | None, ctx: Context) -> str:
@@ -101,7 +102,7 @@ def owner_mark(value: str | None, ctx: Context) -> str:
 
     The daemon keeps the field, and only clients ever wrote a file of that name.
     """
-    return f"{OWNER}={ctx.caller.uid}"
+    return mark(ctx.caller.uid)
 
 
 def swept(value: bool | None, ctx: Context) -> bool:

@@ -141,6 +141,12 @@ def again(who: Caller) -> Caller:
     return of_container(who.process, who.container) if who.container else from_process(who.process)
 
 
+def person(uid: int) -> Caller:
+    """Form the caller that somebody would be who does not call now."""
+    user, groups, home = account(uid)
+    return Caller(uid, uid, 0, user, list(groups), home)
+
+
 def _primary_group(uid: int) -> int:
     try:
         return pwd.getpwuid(uid).pw_gid

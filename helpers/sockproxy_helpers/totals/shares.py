@@ -13,8 +13,7 @@ from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.judge.logs import unless_bounded
 from sockproxy_helpers.judge.policy import Policy
 from sockproxy_helpers.judge.rules import own_cgroup
-from sockproxy_helpers.system import caller
-from sockproxy_helpers.system.caller import Caller
+from sockproxy_helpers.system.caller import person
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import OWNER, owner_of, parse
 from . import systemd
@@ -115,8 +114,7 @@ class Shares:
             except Unavailable:
                 await loop.wait({}, PATIENCE)
         for uid in owners:
-            user, groups, home = caller.account(uid)
-            rules = policy.rules_of(Caller(uid, uid, 0, user, list(groups), home))
+            rules = policy.rules_of(person(uid))
             if rules is not None and any(value is not None for value in totals(rules).values()):
                 try:
                     await self._bound(daemon, uid, totals(rules))

@@ -13,8 +13,9 @@ import re
 from sockproxy_helpers.api.operations import quote
 from sockproxy_helpers.errors import Malformed, NotFound, Unavailable
 from .daemon import Daemon
+from .marks import OWNER as OWNER  # with the other labels
+from .marks import given_of, mark_of
 
-OWNER = "io.sockproxy.owner"  # a label: the uid, in decimal
 PORTS, EXPOSED = "io.sockproxy.ports", "io.sockproxy.exposed"  # labels of containers: how many, running or not
 BRIDGE = "io.sockproxy.bridge"  # a label of each user's own bridge: the user's name
 SHARED_NETWORKS = ("bridge", "host", "none")  # what the daemon makes by itself; who may use the host's is a rule
@@ -51,18 +52,19 @@ class Object:
 
     Attributes:
         owner: uid; None when no label tells.
+        given: the uids of others whose things a container was given.
         shared: all may use it.
         more: what a record says of it besides, by tables of the kind: _MORE, and an image's digest.
         tty: a container has a terminal.
     """
 
-    __slots__ = ("id", "kind", "more", "name", "owner", "shared", "tty")
+    __slots__ = ("given", "id", "kind", "more", "name", "owner", "shared", "tty")
 
     def __init__(
         self, kind: str, identity: str, name: str, owner: int | None, shared: bool, more: dict[str, str] | None = None
     ) -> None:
         self.kind, self.id, self.name, self.owner, self.shared = kind, identity, name, owner, shared
-        self.more, self.tty = more or {}, False
+        self.more, self.tty, self.given = more or {}, False, frozenset[int]()
 
     def record(self) -> dict[str, object]:
         """Form what a record says of it."""
@@ -92,12 +94,14 @@ class Objects:
         if known:
             return known
         found = await self._ask(daemon, kind, reference)
-        owner = owner_of(found)
-        if kind == "container" and not mark_of(found, owner):
-            owner = None  # the label is its image's: a step of a build
+        owner, given = owner_of(found), frozenset[int]()
+        if kind == "container":
+            given = given_of(found)
+            owner = owner if mark_of(found, owner) else None  # the label is its image's: a step of a build
         if kind == "exec":
             try:
-                owner = (await self.find(daemon, "container", str(found.get("ContainerID")))).owner
+                container = await self.find(daemon, "container", str(found.get("ContainerID")))
+                owner, given = container.owner, container.given
             except NotFound as error:  # removed meanwhile
                 raise await self.missing(daemon, kind, reference) from error
         identity = found.get(_IDS[kind])
@@ -106,7 +110,7 @@ class Objects:
         name = str(found.get("Name", "")).removeprefix("/")
         shared = kind == "network" and name in SHARED_NETWORKS and owner is None
         item = Object(kind, identity, name, owner, shared, _more(kind, found))
-        item.tty = member(found, "Config", "Tty") is True
+        item.tty, item.given = member(found, "Config", "Tty") is True, given
         if kind != "volume" and ID.fullmatch(identity):  # volumes have names only: one can come to mean another
             if len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
@@ -167,12 +171,6 @@ def parse(status: int, body: bytes) -> tuple[int, object]:
         return status, json.loads(body)
     except ValueError as error:
         raise Unavailable("the Docker daemon answered malformed JSON") from error
-
-
-def mark_of(found: dict[str, object], owner: int | None) -> bool:
-    """Tell whether a container has the mark of an owner, which no image can give."""
-    host = found.get("HostConfig")
-    return isinstance(host, dict) and host.get("ContainerIDFile") == f"{OWNER}={owner}"
 
 
 def member(found: object, *keys: str) -> object:

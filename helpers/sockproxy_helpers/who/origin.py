@@ -17,7 +17,8 @@ from sockproxy_helpers.system.caller import Caller, Container
 from sockproxy_helpers.system.cgroups import base
 from sockproxy_helpers.system.peer import Peer, read_cgroups
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import labels_of, mark_of, owner_of, parse
+from sockproxy_helpers.upstream.marks import mark_of
+from sockproxy_helpers.upstream.objects import labels_of, owner_of, parse
 
 MOST = 4  # containers in containers that are asked about
 UNKNOWN = "the process that connected runs in a container that is none of this Docker daemon's"
