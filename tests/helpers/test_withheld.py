@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import socket
+from urllib.parse import unquote
 
 import pytest
 
@@ -13,10 +14,10 @@ from sockproxy_helpers.api import names
 from sockproxy_helpers.api.names import full
 from sockproxy_helpers.calls import uploads
 from sockproxy_helpers.calls.call import Approved
-from sockproxy_helpers.content import withheld
+from sockproxy_helpers.content import platforms, withheld
 from sockproxy_helpers.content.claims import Taken
 from sockproxy_helpers.content.concluded import Concluded
-from sockproxy_helpers.content.images import View
+from sockproxy_helpers.content.images import Image, View
 from sockproxy_helpers.content.ledger import LOADED, PULLED, Entry
 from sockproxy_helpers.content.loads import MANIFEST
 from sockproxy_helpers.content.naming import Naming
@@ -307,3 +308,45 @@ def test_others_do_not_wait_while_a_name_is_taken_away(kims: Keeper) -> None:
     finish(settling)
     assert set(kims.daemon.images) == {full("kims"), full("another")}
     assert kims.entry("evil") is None
+
+
+class Indexed:
+    """A daemon with one index: what it has, by the platform's name; whose images list is the keeper's."""
+
+    def __init__(self, keeper: Keeper, **items: dict[str, object]) -> None:  # noqa: F811
+        self._keeper, self._items = keeper, items
+
+    async def request(self, method: str, target: str, *more: object) -> tuple[int, bytes]:
+        if not target.startswith("/images/docker.io/library/index"):
+            return await self._keeper.daemon.request(method, target)
+        _, _, asked = unquote(target).partition("?platform=")
+        first = {"Id": NEW, "Created": "own", "Config": {}}
+        if asked:
+            return 200, json.dumps({**first, **self._items[json.loads(asked)["architecture"]]}).encode()
+        listed = [
+            {"ID": f"id-{name}", "Kind": "image", "Available": True, "ImageData": {"Platform": {"architecture": name}}}
+            for name in self._items
+        ]
+        return 200, json.dumps({**first, "Manifests": listed}).encode()
+
+
+@pytest.mark.parametrize(
+    ("arm", "other"),
+    [
+        ({"Id": "id-arm", "Created": "theirs"}, ""),
+        ({"Id": "id-arm", "Created": OLD, "Config": {"Labels": {OWNER: str(KIM)}}}, OLD),
+        ({"Id": "the first of that platform"}, platforms.UNTOLD),
+    ],
+)
+def test_each_platform_of_an_index(kims: Keeper, arm: dict[str, object], other: str) -> None:
+    name, item = full("index"), {"Id": NEW, "Created": "own", "Config": {}}
+    hers = {"RootFS": {"Layers": None}} if other == OLD else {}
+    daemon = Indexed(kims, amd={"Id": "id-amd"}, arm={**arm, **hers})
+    found = finish(platforms.taken(kims.tags.ledger, daemon, LEE, name, item, None, False))  # type: ignore[arg-type]
+    assert found == other
+    index = Image(name, {}, {**item, "Descriptor": {"mediaType": "application/vnd.oci.image.index.v1+json"}})
+    if other:
+        with pytest.raises(Refused, match="two images for one platform" if other == platforms.UNTOLD else "somebody"):
+            finish(platforms.see(kims.tags.ledger, daemon, LEE, index))  # type: ignore[arg-type]
+    else:
+        finish(platforms.see(kims.tags.ledger, daemon, LEE, index))  # type: ignore[arg-type]

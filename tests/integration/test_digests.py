@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.integration.test_buildkit import folder as lay_out
 from tests.integration.test_loads import member, pack
 from tests.support import llb
 from tests.support.belongings import Person
-from tests.support.claiming_registry import MANIFEST, ClaimingRegistry
+from tests.support.claiming_registry import MANIFEST, ClaimingRegistry, digest
 from tests.support.cli import assert_done
 from tests.support.engines import Engine
 from tests.support.grpc import BRIDGE, CONTROL, SCHEMA, Grpc, Reply, message
@@ -50,7 +51,7 @@ class Scene:
         if "Descriptor" in found:  # containerd's store: the ID is a manifest's
             registry.claim("manifest", self.id, found["Descriptor"]["mediaType"])
             registry.claim(self.id, self.id, found["Descriptor"]["mediaType"])
-            manifest = self._manifest()
+            manifest = self.manifest()
             layers = [(str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"]]
             registry.offer("config", manifest["config"]["digest"], layers)
             registry.offer("config-alone", manifest["config"]["digest"], [])
@@ -59,7 +60,7 @@ class Scene:
             registry.offer("config", self.id, [])
             self.tags = ["config"]
 
-    def _manifest(self) -> Any:
+    def manifest(self) -> Any:
         """Read the manifest of Alice's image, which an attacker knows from the logs of a build."""
         packed = self.people.root.ask("GET", "/images/alices:1/get").body
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -290,6 +291,32 @@ def removed_before_it_is_taken(scene: Scene, sockets: dict[User, Path], stolen: 
             assert person.ask("DELETE", f"/images/{stolen}").status == 200
             file, shell = (call("ReadFile", Ref=ref, FilePath=name) for name in ("/file", "/bin/sh"))
             assert (b"".join(file.messages)[2:], shell.status) == (got, 0), (who.name, file.text)
+
+
+@pytest.mark.parametrize("store", ["containerd"], indirect=True)
+def test_no_platform_of_an_index_is_anothers(scene: Scene) -> None:
+    """An honest image for this machine, and for another one hers, which comes into the store by a pull of its own."""
+    registry, root, bob, name = scene.registry, scene.people.root, scene.people.bob, scene.name("mixed")
+    config = '{"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}'
+    honest = registry.offer("honest", digest(config), [], config)
+    manifest = scene.manifest()
+    layers = [(str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"]]
+    hers = registry.offer("hers", manifest["config"]["digest"], layers)
+    registry.wrap("mixed", honest, len(registry.text(honest)), riscv64=hers)
+    other = "platform=" + quote('{"os": "linux", "architecture": "riscv64"}')
+    uses = [("GET", f"/images/{name}/history?{other}"), ("GET", f"/images/{name}/get")]
+    uses += [("POST", f"/images/{name}/tag?repo=mixed&tag=1"), ("POST", f"/images/{name.rpartition(':')[0]}/push")]
+    assert WHOSE not in scene.pull(bob, "mixed").body.decode()
+    assert bob.ask(*uses[0]).status >= 400  # that is not here
+    assert WHOSE in scene.pull(bob, "hers").body.decode()
+    for method, target in uses:
+        answer = bob.ask(method, target)
+        assert (answer.status, WHOSE in answer.body.decode()) == (403, True), (target, answer.body[:500])
+    answer = bob.ask("POST", "/containers/create?platform=linux/riscv64", {"Image": name, "Cmd": ["env"]})
+    assert (answer.status, WHOSE in answer.body.decode()) == (403, True), answer.body
+    assert b"a1ices" in root.ask(*uses[0]).body, "not so on the bare daemon"
+    assert WHOSE in scene.pull(bob, "mixed").body.decode()
+    assert bob.ask("GET", f"/images/{name}/json").status == 404
 
 
 def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:

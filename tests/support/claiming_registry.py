@@ -72,11 +72,24 @@ class ClaimingRegistry:
         self._write()
         return digest(text)
 
-    def wrap(self, reference: str, manifest: str, size: int, kind: str = MANIFEST) -> None:
-        """Hand out an index that names a manifest of this digest, for this machine's platform."""
-        platform = {"os": "linux", "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]}
-        described = {"mediaType": kind, "digest": manifest, "size": size, "platform": platform}
-        text = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]})
+    def wrap(self, reference: str, manifest: str, size: int, kind: str = MANIFEST, **others: str) -> None:
+        """Hand out an index that names a manifest of this digest, for this machine's platform.
+
+        Args:
+            others: what else is handed out that it names, by architecture.
+        """
+        found = {{"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]: (manifest, size)}
+        found |= {name: (one, len(self.text(one))) for name, one in others.items()}
+        described = [
+            {
+                "mediaType": kind,
+                "digest": one,
+                "size": length,
+                "platform": {"os": "linux", "architecture": architecture},
+            }
+            for architecture, (one, length) in found.items()
+        ]
+        text = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": described})
         told = {"digest": digest(text), "type": INDEX, "size": len(text), "text": text}
         self._claims["manifests"] |= {reference: told, digest(text): told}
         self._write()

@@ -9,7 +9,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Refused
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import Object, owner_of
-from . import images, removals
+from . import images, platforms, removals
 from .claims import Wish
 from .images import Image, View
 from .ledger import PULLED, Ledger
@@ -47,6 +47,7 @@ class Naming:
         if not text:
             return text
         found = await images.find(self._ledger, self._daemon, self._ctx, text)
+        await self._see(found)
         self._ctx.found.append(_told(found))
         return text if form == "name" and found.name else found.id
 
@@ -132,6 +133,7 @@ class Naming:
                     f"the name {names.familiar(name)} is somebody else's to push (allowed: tag it, push your own name)"
                 )
                 raise Refused("", why)
+            await self._see(found)
             self.still.append((found.name, found.id))
             return
         await self.whole(repository)
@@ -173,7 +175,12 @@ class Naming:
             own = [name for name in images.full_names(item) if names.alike(name, repository + ":") and "@" not in name]
             told += own
             shown |= {name: str(item.get("Id")) for name in own if name in known}
+        for name in shown:
+            await self._see(await images.find(self._ledger, self._daemon, self._ctx, name))
         return told, shown
+
+    async def _see(self, found: Image) -> None:
+        await platforms.see(self._ledger, self._daemon, self._ctx.caller.uid, found)
 
 
 def _told(image: Image) -> Object:

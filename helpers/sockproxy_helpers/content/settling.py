@@ -9,7 +9,7 @@ from sockproxy_helpers.channel.loop import Wait, Want
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.pulls import item_of
-from . import brought, withheld
+from . import brought, platforms, withheld
 from .claims import Claim
 from .images import Item
 from .ledger import Entry, Writer
@@ -34,11 +34,11 @@ async def settle(ledger: Writer, daemon: Daemon, name: str, claim: Claim | None,
     try:
         item = await item_of(daemon, name)
         current = str(item["Id"]) if item else None
-        if item and current != before[0] and entry.shared:
-            other = await withheld.taken(ledger, daemon, entry.uid, name, item, claim)
+        if item and entry.shared:
+            other = await platforms.taken(ledger, daemon, entry.uid, name, item, claim, current != before[0])
             if other:
                 if claim:
-                    claim.withheld[name] = withheld.sentence(name)
+                    claim.withheld[name] = platforms.sentence(name, other)
                 return lambda changing: _withdraw(ledger, daemon, name, entry.uid, changing, item, other)
     except Unavailable:
         return None  # it stays open: who asks for the name next finds out

@@ -15,15 +15,15 @@ from sockproxy_helpers.api.operations import quote
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import labels_of, member, owner_of
-from sockproxy_helpers.upstream.pulls import item_of
+from sockproxy_helpers.upstream.objects import member, owner_of
+from sockproxy_helpers.upstream.pulls import items_of
 from . import brought, images
 from .claims import Claim
 from .images import ROOT, Item, View
 from .ledger import PUSHED, Entry, Ledger, Writer
 
 MOST = 1000  # pushes of one user that are remembered; the oldest goes
-_SAME = ("Created", "Config", "RootFS", "Architecture", "Os", "Author")  # of two images with one config
+SAME = ("Created", "Config", "RootFS", "Architecture", "Os", "Author")  # of two images with one config
 Others = dict[str, Item]
 
 
@@ -86,7 +86,7 @@ async def _not_brought(daemon: Daemon, item: Item, among: Others, has: set[str])
         if other != identity or identity not in has:
             return other
     for other in among if lacking else ():
-        if lacking & set(_layers(await item_of(daemon, other) or {})):
+        if lacking & {layer for whole in await items_of(daemon, other) for layer in _layers(whole)}:
             return other
     return ""
 
@@ -106,9 +106,9 @@ async def base(ledger: Ledger, daemon: Daemon, ctx: Context, told: dict[str, obj
     for identity, other in (await _others(ledger, daemon, ctx.caller.uid)).items():
         same = identity == config.get("id")
         if not same and str(owner_of(other) or "") == config.get("owner"):
-            whole = await item_of(daemon, identity) or {}
-            times = [str(one)[:19] for one in (whole.get("Created"), config.get("created"))]  # to the second
-            same = _layers(whole) == config.get("layers") and times[0] == times[1]
+            wanted = config.get("layers"), str(config.get("created"))[:19]  # to the second
+            wholes = await items_of(daemon, identity)
+            same = any((_layers(whole), str(whole.get("Created"))[:19]) == wanted for whole in wholes)
         if same and not ledger.find(_push(repository, identity), identity):
             raise Refused("", sentence(names.known(name) or name))
 
@@ -126,13 +126,13 @@ async def kept(ledger: Ledger, daemon: Daemon, uid: int, name: str, identity: st
 
 
 async def _alike(daemon: Daemon, item: Item, among: Others) -> list[str]:
-    """List the images of one config with this one, by whatever manifest: labels are a part of that."""
+    """List the images of one config with this one, by whatever manifest: the owner's label is a part of that."""
     found = []
     for identity, other in among.items():
-        if labels_of(other) != labels_of(item):
+        if owner_of(other) != owner_of(item):
             continue
-        whole = item if identity == item.get("Id") else await item_of(daemon, identity)
-        if whole and all(whole.get(key) == item.get(key) for key in _SAME):
+        wholes = [item] if identity == item.get("Id") else await items_of(daemon, identity)
+        if any(all(whole.get(key) == item.get(key) for key in SAME) for whole in wholes):
             found.append(identity)
     return found
 

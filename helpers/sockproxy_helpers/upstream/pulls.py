@@ -10,7 +10,7 @@ from sockproxy_helpers.api import names
 from sockproxy_helpers.api.operations import quote
 from sockproxy_helpers.errors import Malformed, NotFound, Unavailable
 from .daemon import Daemon
-from .objects import parse
+from .objects import member, parse
 
 HUB = "https://index.docker.io/v1/"  # how clients name docker.io in their X-Registry-Config
 AUTH = "X-Registry-Auth"
@@ -83,9 +83,9 @@ async def image_of(daemon: Daemon, name: str) -> str | None:
     return str(found["Id"]) if found else None
 
 
-async def item_of(daemon: Daemon, name: str) -> dict[str, object] | None:
+async def item_of(daemon: Daemon, name: str, query: str = "") -> dict[str, object] | None:
     """Ask the daemon what it has of that image; see `image_of`."""
-    status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json")
+    status, body = await daemon.request("GET", f"/images/{quote(name, '/:@')}/json{query}")
     if status == 404:
         return None
     try:
@@ -93,4 +93,22 @@ async def item_of(daemon: Daemon, name: str) -> dict[str, object] | None:
         found["Id"]
     except (ValueError, TypeError, KeyError) as error:
         raise Unavailable(f"the Docker daemon does not tell what {names.familiar(name)} is") from error
+    return found
+
+
+async def items_of(daemon: Daemon, name: str) -> list[dict[str, object]]:
+    """Ask what it has of that image for each platform, first where none is named; what it does not tell is {}.
+
+    An index of containerd's store has an image for each, and who runs it says which. All have the ID of the whole.
+    """
+    item = await item_of(daemon, name, "?manifests=1")
+    listed = member(item, "Manifests")
+    there = [one for one in listed if member(one, "Available")] if isinstance(listed, list) else []
+    found = [item] if item else []
+    there = [one for one in there if member(one, "Kind") == "image"]
+    for one in there if item and len(there) > 1 else []:
+        platform = quote(json.dumps(member(one, "ImageData", "Platform")))
+        variant = await item_of(daemon, name, f"?platform={platform}")
+        told = variant is not None and variant["Id"] == member(one, "ID")  # not so for the second of a platform
+        found.append({**variant, "Id": item["Id"]} if item and variant and told else {})
     return found
