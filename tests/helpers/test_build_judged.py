@@ -9,7 +9,7 @@ import pytest
 
 from sockproxy_helpers.api.names import full
 from sockproxy_helpers.calls import uploads
-from sockproxy_helpers.calls.call import Approved
+from sockproxy_helpers.calls.approved import Approved
 from sockproxy_helpers.content.builds import Build
 from sockproxy_helpers.content.claims import Claim, Taken, Wish
 from sockproxy_helpers.content.images import NoImage

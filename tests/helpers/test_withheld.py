@@ -13,7 +13,7 @@ import pytest
 from sockproxy_helpers.api import names
 from sockproxy_helpers.api.names import full
 from sockproxy_helpers.calls import uploads
-from sockproxy_helpers.calls.call import Approved
+from sockproxy_helpers.calls.approved import Approved
 from sockproxy_helpers.content import platforms, withheld
 from sockproxy_helpers.content.claims import Taken
 from sockproxy_helpers.content.concluded import Concluded

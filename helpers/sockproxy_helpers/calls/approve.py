@@ -24,8 +24,9 @@ from sockproxy_helpers.totals import bridge, counts, execs, routes
 from sockproxy_helpers.totals.shares import Shares
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import Objects, member
-from . import uploads, volumes
-from .call import Approved, Call
+from . import prunes, uploads, volumes
+from .approved import Approved
+from .call import Call
 from .statement import Statement
 
 Query = list[tuple[str, str]]
@@ -45,9 +46,8 @@ class Approval:
     ) -> None:
         self._scope, self._loop, self._shares = scope, loop, shares
         self._siblings = Siblings(loop, environment["SOCKPROXY_RUNTIME"])
-        self._objects = Objects()
-        self._making = Lock(loop)
-        self._stager = stager
+        self._objects, self._making = Objects(), Lock(loop)
+        self._stager, self._prunes = stager, prunes.Prunes(loop, environment["SOCKPROXY_DOCKER_SOCKET"])
         self.tags, self.ledger = tags.keep(scope, loop, environment)
         self.turns, self._disk = counts.Turns(loop), disk.Disk(loop, self.ledger)
 
@@ -91,7 +91,7 @@ class Approval:
         except BaseException:
             self.release(approved)
             raise
-        approved.query = query
+        approved.query, approved.prune = query, self._prunes.of(context, query)
         approved.body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         return approved
 

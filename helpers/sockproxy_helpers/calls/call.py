@@ -8,8 +8,6 @@ import socket
 
 from sockproxy_helpers.api.operations import NEWEST, OLDEST, Operation
 from sockproxy_helpers.channel.wire import WireError
-from sockproxy_helpers.content.claims import Claim
-from sockproxy_helpers.content.scanned import Judge, Last
 
 REQUEST_ID = re.compile(r"[0-9a-f]{16}")
 ASSERTION = re.compile(r"[a-z0-9.]{0,200}")
@@ -117,29 +115,6 @@ class Call:
         elif self.upload is not None:
             fields.append(("Content-Length", str(self.upload)))
         return fields
-
-
-class Approved:
-    """Hold what of a call may go to the daemon.
-
-    Attributes:
-        claim: the names of images that it may change, to be settled when the daemon is done; None for none.
-        heads: of the request, formed once, by the version of HTTP.
-        judge: of the archive that is uploaded; None for none.
-        last: what to do at the end of a streamed answer; gives what to add there.
-        kept: channels of siblings' approvals that count until the daemon is done with the call.
-    """
-
-    __slots__ = ("body", "claim", "heads", "judge", "kept", "last", "query")
-
-    def __init__(self) -> None:
-        self.query: list[tuple[str, str]] = []
-        self.body: bytes | None = None
-        self.claim: Claim | None = None
-        self.judge: Judge | None = None
-        self.last: Last | None = None
-        self.heads: dict[int, bytes] = {}
-        self.kept: list[socket.socket] = []
 
 
 def text(value: object, pattern: re.Pattern[str] | None = None) -> str:

@@ -7,8 +7,6 @@ The client's socket belongs to the helper from the call's message until the last
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sockproxy_helpers.audit.recording import Recorded
 from sockproxy_helpers.channel import wire
 from sockproxy_helpers.content.concluded import Concluded
@@ -32,6 +30,8 @@ class Exchange(Transfer):
         status: of the answer; 0 while there is none.
         sent: the client may have got bytes of an answer, so that it can't get another.
         cut: makes of a whole body what the caller may know of it.
+        prune: is carried out with a whole body.
+        note: what the record says besides.
         mediated: carries the upgraded stream in place of the tunnel.
         recording: of what the upgraded stream's daemon says.
         keep: the client's connection can carry a further request.
@@ -81,8 +81,8 @@ class Exchange(Transfer):
 
     async def _answer(self, response: Response) -> bytes:
         """Pass an ordinary answer."""
-        if self.cut:
-            return await self._cut_answer(response, self.cut)
+        if self.cut or self.prune:
+            return await self._cut_answer(response)
         early, chunks = self._daemon.received, Chunks() if response.chunked else None
         if response.length is not None and response.length <= INLINE:
             while len(early) < response.length:
@@ -100,8 +100,8 @@ class Exchange(Transfer):
         self.bytes_out = len(answer)
         return answer
 
-    async def _cut_answer(self, response: Response, cut: Callable[[bytes], bytes]) -> bytes:
-        """Read an answer to its end, and pass what is left of it; an error is passed as it is.
+    async def _cut_answer(self, response: Response) -> bytes:
+        """Read an answer to its end, and pass what is left or comes of it; an error is passed as it is.
 
         It was asked for with HTTP/1.0, so that it has no chunks; to the client it is an answer like any other.
         """
@@ -114,8 +114,12 @@ class Exchange(Transfer):
                 raise
         if len(received) > CUT_LIMIT:
             raise Unavailable("the Docker daemon's answer is too large to be cut to what is yours")
-        body = cut(bytes(received)) if response.status == 200 else bytes(received)
+        body = bytes(received)
         self._daemon.close()
+        if self.prune and response.status == 200:
+            body, self.note = await self.prune.run(body, lambda seconds: self._wait([], {}, seconds))
+        elif self.cut and response.status == 200:
+            body = self.cut(body)
         response.set_length(len(body))
         if len(body) > INLINE:
             return await self._stream(response, body, None)

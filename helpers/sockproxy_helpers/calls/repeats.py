@@ -17,7 +17,8 @@ from sockproxy_helpers.content import references
 from sockproxy_helpers.judge import warn
 from sockproxy_helpers.judge.policy import Decision
 from sockproxy_helpers.system.caller import Caller
-from .call import Approved, Call
+from .approved import Approved
+from .call import Call
 from .statement import Statement
 
 MOST, LARGEST = 256, 2048  # calls; bytes of a message

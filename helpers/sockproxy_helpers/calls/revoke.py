@@ -14,7 +14,7 @@ from sockproxy_helpers.system.caller import Caller
 from sockproxy_helpers.upstream.daemon import RECEIVE
 from sockproxy_helpers.upstream.objects import Object
 from sockproxy_helpers.who.identity import Identity
-from .call import Approved
+from .approved import Approved
 
 SECONDS = 5.0  # between looks; what the accounts database and PAM say may be as old again
 

@@ -32,15 +32,15 @@ from sockproxy_helpers.totals.shares import Shares
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.who.identity import Identity
 from . import approve, cut, lent, repeats, uploads
-from .call import Approved, Call, adopt
+from .approved import Approved
+from .call import Call, adopt
 from .exchange import Exchange
 from .repeats import Asked, Repeat
 from .revoke import Streams
 from .sessions import Sessions
 from .statement import Statement, salt
 
-FRONT = "sockproxy"
-SENTENCE = 1000  # characters of a reason
+FRONT, SENTENCE = "sockproxy", 1000  # the latter: characters of a reason
 
 
 class Helper:
@@ -155,8 +155,8 @@ class Helper:
         exchange = Exchange(self.loop, channel, client, daemon, call)
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
-        exchange.cut = cut.one_after_the_other(*cuts)
-        exchange.judge, exchange.last, exchange.recording = approved.judge, approved.last, recording
+        exchange.cut, exchange.recording = cut.one_after_the_other(*cuts), recording
+        exchange.judge, exchange.last, exchange.prune = approved.judge, approved.last, approved.prune
         if operation == "Grpc":
             asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)
@@ -188,7 +188,7 @@ class Helper:
         finally:
             spent = time.monotonic() - started
             recorded = await self._sessions.end(exchange.recording) if exchange.recording else None
-            statement.outcome(exchange, why, answer, spent, recorded)
+            statement.outcome(exchange, why or exchange.note, answer, spent, recorded)
 
     async def _refuse(self, statement: Statement, error: Fault) -> dict[str, object]:
         """Record a refusal; it stays one if it can't be recorded."""

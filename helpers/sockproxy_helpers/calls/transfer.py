@@ -17,6 +17,7 @@ from sockproxy_helpers.stream.splice import Raw
 from sockproxy_helpers.stream.tunnel import Gone, shutdown
 from sockproxy_helpers.upstream.daemon import RECEIVE, Daemon
 from .call import Call
+from .prunes import Prune
 
 PROMPT = 0.02  # seconds; what is answered sooner needs no watch on the client, which costs 5 us (measured)
 
@@ -29,8 +30,8 @@ class Transfer:
 
     __slots__ = (
         "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_prompt", "_upload", "begun", "bytes_in",
-        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "mediated", "recording",
-        "sent", "status", "tail",
+        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "mediated", "note", "prune",
+        "recording", "sent", "status", "tail",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, channel: socket.socket, client: socket.socket, daemon: Daemon, call: Call) -> None:
@@ -44,8 +45,9 @@ class Transfer:
         self.sent = self.keep = False
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
+        self.prune: Prune | None = None
         self.last: Last | None = None
-        self.left_over = self.tail = b""
+        self.left_over, self.tail, self.note = b"", b"", ""
         self.begun: Callable[[], None] | None = None
 
     def _request(self, query: list[tuple[str, str]], body: bytes | None, heads: dict[int, bytes]) -> bytes:
@@ -54,8 +56,9 @@ class Transfer:
         Args:
             heads: by the version of HTTP, as they were formed for this call before.
         """
-        call, operation = self._call, self._call.operation
-        minor = 0 if self.cut else 1 if self.judge or self.last else call.minor
+        call, operation = self._call, self.prune.instead if self.prune else self._call.operation
+        query = self.prune.query if self.prune else query
+        minor = 0 if self.cut or self.prune else 1 if self.judge or self.last else call.minor
         head = heads.get(minor)
         if head is None:
             fields = call.fields(rewritten=self.judge is not None)
@@ -118,7 +121,7 @@ class Transfer:
             raise Unavailable("the Docker daemon closed the connection")
         self._daemon.received += data
 
-    async def _wait(self, flows: list[Flow], more: Want) -> Want:
+    async def _wait(self, flows: list[Flow], more: Want, seconds: float | None = None) -> Want:
         """Wait for the daemon, step the flows and the upload, and watch for client and front to leave."""
         if self.judge and isinstance(self._upload, Scanned) and self._upload.held:
             self._upload.finish(await self.judge.run(self._upload.scan))
@@ -131,7 +134,7 @@ class Transfer:
         prompt, self._prompt = self._prompt and not (flows or upload), False
         if not prompt:
             want[client] = want.get(client, 0) | (0 if self._half_closed else RDHUP)
-        events = await self._loop.wait(want, PROMPT if prompt else None)
+        events = await self._loop.wait(want, PROMPT if prompt else seconds)
         if channel in events:
             raise Gone("the front cancelled")
         if events.get(client, 0) & (HUP | ERR):

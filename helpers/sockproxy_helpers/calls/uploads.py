@@ -15,7 +15,8 @@ from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream import pulls
-from .call import Approved, Call
+from .approved import Approved
+from .call import Call
 
 SAVING = ("ImageGet", "ImageGetAll")  # names are looked up before the answer begins
 _DEVICES = (b"3", b"4")  # character and block special files

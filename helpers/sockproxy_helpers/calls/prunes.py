@@ -1,0 +1,140 @@
+"""Prune containers one by one: the daemon's own prune takes the lock of each that there is, whoever's it is.
+
+A container that hangs in its start (see the README) holds its own lock until dockerd is restarted, and a prune that
+waits for it lets nobody prune containers or networks meanwhile. So what would be pruned is listed, which takes no
+lock, and each is removed by its ID, as `docker rm` does: what runs again by then stays. One that does not come back is
+left to the daemon, which removes it when it can, and is not asked about again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Coroutine
+
+from sockproxy_helpers.api import instant
+from sockproxy_helpers.api.operations import Operation, load, quote
+from sockproxy_helpers.api.strict import show
+from sockproxy_helpers.channel.loop import Loop, Task, Wait, Want
+from sockproxy_helpers.errors import Malformed, Unavailable
+from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.upstream.daemon import Daemon
+from sockproxy_helpers.upstream.objects import labels_of, parse
+
+TOGETHER, PATIENCE = 8, 2.0  # removals at once; seconds for each, of which one takes milliseconds
+_STOPPED, _DEAD = ["created", "exited"], ["dead"]  # the latter is asked for alone: podman has no such state
+_TAKEN = ("label", "label!", "until")
+Query = list[tuple[str, str]]
+Pause = Callable[[float], Coroutine[Wait, Want, object]]  # waits for so many seconds, or until it is woken
+
+
+class Prune:
+    """Hold one prune.
+
+    Attributes:
+        instead, query: what the daemon is asked for in its place.
+    """
+
+    def __init__(self, prunes: Prunes, filters: dict[str, list[str]]) -> None:
+        """Read the filters.
+
+        Raises:
+            Malformed: the daemon's prune would not take them.
+        """
+        for key in filters:
+            if key not in _TAKEN:
+                raise Malformed(f"invalid filter {show(key)}")
+        if len(moments := filters.get("until", [])) > 1:
+            raise Malformed("more than one until filter specified")
+        self._prunes, self._without = prunes, filters.get("label!")
+        self._until = instant.until(moments[0], time.time()) if moments else None
+        self.instead = prunes.lists
+        self._labels = filters.get("label", [])
+        self.query = self._query(_STOPPED)
+
+    def _query(self, states: list[str]) -> Query:
+        listed = json.dumps({"status": states, "label": self._labels}, separators=(",", ":"))
+        return [("all", "1"), ("size", "1"), ("filters", listed)]
+
+    async def run(self, listed: bytes, pause: Pause) -> tuple[bytes, str]:
+        """Remove what the daemon listed; give what the caller is told, and what the record says of what is left."""
+        _, found = parse(200, listed)
+        dead = await self._prunes.listed(self._query(_DEAD))
+        if not isinstance(found, list):
+            raise Unavailable("the Docker daemon lists no containers")
+        items = {str(item.get("Id")): item for item in [*found, *dead] if self._matches(item)}
+        gone, left = await self._prunes.remove(list(items), pause)
+        sizes = [items[identity].get("SizeRw") or 0 for identity in gone]
+        told = {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes)}
+        note = f"the daemon does not come back from the removal of {', '.join(map(_short, left))}" if left else ""
+        return json.dumps(told, separators=(",", ":")).encode() + b"\n", note
+
+    def _matches(self, item: dict[str, object]) -> bool:
+        """Apply the filters that lists have not. Lists tell whole seconds: what was made in the very second stays."""
+        labels, made = labels_of(item), item.get("Created")
+        if self._until is not None and not (isinstance(made, int) and made < self._until // 1):
+            return False
+        return self._without is None or not all(_has(labels, text) for text in self._without)
+
+
+class Prunes:
+    """Remove containers for all channels of a helper.
+
+    Invariant: `_removing` has those whose removal the daemon has not come back from: no other is begun.
+    """
+
+    def __init__(self, loop: Loop, docker: str) -> None:
+        self._loop, self._docker = loop, docker
+        self._removing: set[str] = set()
+        self.lists: Operation = next(row for row in load() if row.name == "ContainerList")
+
+    def of(self, ctx: Context, query: Query) -> Prune | None:
+        """Take what the model has made of a prune; None for any other call."""
+        return Prune(self, json.loads(dict(query).get("filters", "{}"))) if ctx.operation == "ContainerPrune" else None
+
+    async def listed(self, query: Query) -> list[dict[str, object]]:
+        """List containers; none where the daemon can't."""
+        daemon = Daemon(self._loop, self._docker)
+        status, found = parse(*await daemon.request("GET", self.lists.target("", {}, query)))
+        return found if status == 200 and isinstance(found, list) else []
+
+    async def remove(self, ids: list[str], pause: Pause) -> tuple[list[str], list[str]]:
+        """Remove containers that don't run; give those that are gone, and those that still may go."""
+        queue = [identity for identity in ids if identity not in self._removing]
+        patience: dict[str, float] = {}  # until when each is waited for
+        gone: set[str] = set()
+        try:
+            while queue or patience:
+                for identity in [one for one, end in patience.items() if end <= time.monotonic()]:
+                    del patience[identity]
+                while queue and len(patience) < TOGETHER:
+                    patience[identity := queue.pop(0)] = time.monotonic() + PATIENCE
+                    self._removing.add(identity)
+                    self._loop.spawn(self._remove(identity, gone, patience, self._loop.current))
+                if patience:
+                    await pause(max(0.0, min(patience.values()) - time.monotonic()))
+        finally:
+            patience.clear()
+        return [one for one in ids if one in gone], [one for one in ids if one in self._removing]
+
+    async def _remove(self, identity: str, gone: set[str], patience: dict[str, float], waiting: Task | None) -> None:
+        daemon = Daemon(self._loop, self._docker)
+        try:
+            if (await daemon.request("DELETE", f"/containers/{quote(identity)}"))[0] == 204:
+                gone.add(identity)
+        except Unavailable:
+            pass
+        finally:
+            daemon.close()
+            self._removing.discard(identity)
+            if patience.pop(identity, None) and waiting:
+                self._loop.wake(waiting)
+
+
+def _has(labels: dict[str, object], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _short(identity: str) -> str:
+    return identity[:12]

@@ -1,0 +1,87 @@
+"""A container that hangs in dockerd keeps its lock for ever: the daemon's own prunes wait for it, nobody's here."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.belongings import Person
+from tests.support.engines import Engine
+from tests.support.proxy import Proxy, default_policy, eventually
+from tests.support.raw import Answer, Connection
+from tests.support.users import Users
+
+pytestmark = [pytest.mark.daemon, pytest.mark.root]
+
+HANG = ["sh", "-c", "rm /etc/passwd; mkfifo /etc/passwd"]  # at the next start dockerd opens it, and waits
+WAITS = 0.3  # seconds; what does not hang takes some 20 ms
+
+
+@pytest.fixture(scope="module")
+def hanging(users: Users, folder: Path) -> Iterator[Proxy]:
+    """A sockproxy before an engine in which alice's container hangs."""
+    engine = Engine("28", folder / "hanging-engine")
+    (folder / "hanging").mkdir()
+    proxy = Proxy(engine, folder / "hanging", default_policy(users))
+    try:
+        alice = Person(proxy, users.alice)
+        alice.create("stuck", Cmd=HANG)
+        alice.get("POST", "/containers/stuck/start")
+        alice.get("POST", "/containers/stuck/wait")
+        with Connection(proxy.listen, users.alice) as start:
+            start.request("POST", "/containers/stuck/start")
+            eventually(lambda: not past(proxy, "GET", "/containers/stuck/json"), "the container hangs")
+            yield proxy
+    finally:
+        proxy.stop()
+        os.kill(int((engine.folder / "dockerd.pid").read_text()), signal.SIGKILL)  # it would take 20 s to end by itself
+        engine.stop()
+
+
+def past(proxy: Proxy, method: str, target: str) -> Answer | None:
+    """Ask the engine itself; None when it does not answer in time."""
+    with Connection(proxy.engine.socket, timeout=WAITS) as connection:
+        try:
+            return connection.call(method, target)
+        except TimeoutError:
+            return None
+
+
+def stopped(who: Person, name: str) -> str:
+    identity = who.create(name, Cmd=["true"])
+    who.get("POST", f"/containers/{name}/start")
+    who.get("POST", f"/containers/{name}/wait")
+    return identity
+
+
+def test_prunes_of_others_and_ones_own(hanging: Proxy, users: Users) -> None:
+    bob, admin, alice = (Person(hanging, user) for user in (users.bob, users.root, users.alice))
+    theirs = stopped(bob, "bobs")
+    assert bob.get("POST", "/containers/prune")["ContainersDeleted"] == [theirs]
+    kept, theirs = stopped(alice, "alices"), stopped(bob, "bobs")
+    assert alice.get("POST", "/containers/prune")["ContainersDeleted"] == [kept]
+    assert admin.get("POST", "/containers/prune")["ContainersDeleted"] == [theirs]
+    records = [record["out"] for record in hanging.records() if record["ev"] == "outcome"]
+    told = [out["error"] for out in records if "does not come back" in str(out["error"])]  # type: ignore[index,call-overload]
+    assert len(told) == 2, "alice's and the admin's"
+
+
+def test_others_are_not_held(hanging: Proxy, users: Users) -> None:
+    for user in (users.bob, users.root):
+        command = (
+            "docker system prune -f --volumes && docker ps -as && docker system df -v && docker network inspect bridge"
+        )
+        done = hanging.run(user, ["sh", "-c", command], timeout=20)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_daemons_own_prune_waits(hanging: Proxy) -> None:
+    """Last, since from then on nobody prunes networks."""
+    assert past(hanging, "POST", "/containers/prune?filters=%7B%22label%22%3A%5B%22nobodys%22%5D%7D") is None
+    found = past(hanging, "POST", "/networks/prune")
+    assert found
+    assert found.status == 409
