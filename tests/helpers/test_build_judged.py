@@ -52,6 +52,8 @@ def test_a_dockerfile_is_written_anew(keeper: Keeper) -> None:  # noqa: F811
         (f"FROM {NEW}\n", NoImage, f"No such image: {NEW}"),
         ("FROM base\nCOPY --from=theirs / /\n", NoImage, "No such image: theirs"),
         ("FROM triggers\n", Refused, r'"docker.io/library/triggers:latest" makes builds copy from "base" \(ONBUILD\)'),
+        ("FROM shared\n", Refused, "has ONBUILD instructions, which run before"),
+        ("FROM labels\n", Refused, "sockproxy's own"),
         ("FROM missing\n", NoImage, "No such image: missing"),
     ],
 )
@@ -65,7 +67,14 @@ def test_images_that_are_not_for_its_user(
     keeper.daemon.set("base", OLD)
     keeper.set(LEE, "theirs", NEW)
     keeper.daemon.set("triggers", "sha256:" + "7" * 64)
-    keeper.daemon.config["sha256:" + "7" * 64] = {"OnBuild": ["COPY --from=base / /"]}
+    keeper.daemon.config["sha256:" + "7" * 64] = {
+        "OnBuild": ["COPY --from=base / /"],
+        "Labels": {OWNER: str(KIM)},
+    }
+    keeper.daemon.set("shared", "sha256:" + "8" * 64)
+    keeper.daemon.config["sha256:" + "8" * 64] = {"OnBuild": ["RUN x"]}
+    keeper.daemon.set("labels", "sha256:" + "9" * 64)
+    keeper.daemon.config["sha256:" + "9" * 64] = {"OnBuild": [f"LABEL {OWNER}=0"], "Labels": {OWNER: str(KIM)}}
 
     async def nothing(*_: object) -> None:
         return None

@@ -150,15 +150,45 @@ def test_the_context_is_as_it_was(named: People) -> None:
 
 def test_triggers_of_a_base(named: People) -> None:
     named.alice.build(SECRET, "t=alices:1")
-    named.root.build("FROM busybox\nONBUILD COPY --from=alices:1 /secret /secret\n", "t=trap:1")
-    named.root.build("FROM busybox\nONBUILD COPY --from=one /own /own\nONBUILD RUN cat /own\n", "t=tool:1")
+    made = named.bob.create()
+    for name, *triggers in (
+        ("trap", "COPY --from=alices:1 /secret /secret"),
+        ("tool", "COPY --from=one /own /own", "RUN cat /own"),
+    ):
+        named.bob.get("POST", f"/commit?container={made}&repo={name}&tag=1", {"OnBuild": triggers})
     answer = named.bob.build(f"FROM trap:1\n{STEAL}\n", "nocache=1")
     assert (answer.status, b"alices-secret" in answer.body) == (403, False)
     assert "makes builds copy" in answer.message
     text = "FROM busybox AS one\nRUN echo fine >/own\nFROM tool:1\n"
     assert b"fine" in named.bob.build(text, "nocache=1").body
-    named.root.ask("DELETE", "/images/trap:1?force=1")
-    named.root.ask("DELETE", "/images/tool:1?force=1")
+
+
+def test_triggers_of_anothers_base(named: People, registry: str) -> None:
+    """They run before a step is of the caller's own image: by its cache for everybody, and for whom the base names."""
+    base, (alice, bob, root) = f"{registry}/trigger", (named.alice, named.bob, named.root)
+    trigger = "ONBUILD RUN grep made.example /etc/hosts || :\nONBUILD COPY . /all\n"
+    bob.build(f"FROM busybox\n{trigger}", f"t={base}:1")
+    assert bob.ask("POST", f"/images/{base}/push?tag=1", X_Registry_Auth="e30=").status == 200
+    assert alice.ask("POST", f"/images/create?fromImage={base}&tag=1").status == 200
+    text, hosts = f"FROM {base}:1\nRUN cat /all/Dockerfile\n", "extrahosts=made.example:192.0.2.66"
+    root.build(text, hosts)
+    again = root.build(text)
+    assert b"Using cache" in again.body, "not so on the bare daemon"
+    steps = re.findall(r"---(?:>|\\u003e) ([0-9a-f]{12})", again.body.decode())
+    seen = [bob.ask("GET", f"/images/{step}/json").status == 200 for step in steps[1:]]
+    assert any(seen), "her steps are not his on the bare daemon"
+    answer = alice.build(text)
+    assert (answer.status, "ONBUILD" in answer.message) == (403, True)
+    for change in (f"LABEL io.sockproxy.owner={bob.user.uid}", "LABEL $A=1"):
+        made = root.create("labels")
+        given = {"OnBuild": [change], "Labels": alice.label}
+        root.get("POST", f"/commit?container={made}&repo={base}&tag=2", given)
+        root.ask("DELETE", f"/containers/{made}")
+        assert root.ask("POST", f"/images/{base}/push?tag=2", X_Registry_Auth="e30=").status == 200
+        root.ask("DELETE", f"/images/{base}:2")
+        alice.ask("POST", f"/images/create?fromImage={base}&tag=2")
+        answer = alice.build(f"FROM {base}:2\n")
+        assert answer.status == 403, answer.body
 
 
 def test_caches_to_build_from(named: People) -> None:

@@ -15,9 +15,10 @@ from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.judge import registries
 from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.judge.filesystem import changes
 from sockproxy_helpers.judge.rules import clean
 from sockproxy_helpers.upstream import pulls
-from sockproxy_helpers.upstream.objects import OWNER
+from sockproxy_helpers.upstream.objects import OWNER, member, owner_of
 from . import dockerfile, images
 from .claims import Claim, Taken, Wish
 from .dockerfile import Reference
@@ -101,7 +102,7 @@ class Build:
             if found is None:
                 raise NoImage(f"No such image: {reference.text}")
         if reference.base:
-            _triggers(found, reference.stages)
+            self._triggers(found, reference.stages)
         named = found.name and not self._tags.ledger.find(found.name, found.id)
         stays = named and not reference.platform and not self._platform
         return reference.text if stays and await self._tags.still.keep(self._claim, found.name, found.id) else found.id
@@ -145,15 +146,22 @@ class Build:
         finally:
             daemon.close()
 
+    def _triggers(self, found: Image, stages: tuple[str, ...]) -> None:
+        """See that what an image makes builds do copies from no image, only from stages, and is its user's own.
 
-def _triggers(found: Image, stages: tuple[str, ...]) -> None:
-    """See that what an image makes builds do copies from no image, only from stages."""
-    config = found.whole.get("Config")
-    triggers = config.get("OnBuild") if isinstance(config, dict) else None
-    for trigger in triggers if isinstance(triggers, list) else []:
-        for reference in dockerfile.references(str(trigger), {}):
-            reference.stages = stages
-            if reference.base or not reference.is_stage():
-                raise Refused(
-                    "", f"{show(found.name or found.id)} makes builds copy from {show(reference.text)} (ONBUILD)"
-                )
+        It is done before a step is of an image of the caller's: its results are everybody's by the builder's cache, and
+        what it copies is of whom the base's label names, or its own.
+        """
+        triggers, name = member(found.whole, "Config", "OnBuild"), show(found.name or found.id)
+        if not isinstance(triggers, list) or not triggers:
+            return
+        if owner_of(found.whole) != self._ctx.caller.uid:
+            why = "has ONBUILD instructions, which run before the build is yours (allowed: docker buildx build)"
+            raise Refused("", f"{name} {why}")
+        for trigger in triggers:
+            for reference in dockerfile.references(str(trigger), {}):
+                reference.stages = stages
+                if reference.base or not reference.is_stage():
+                    raise Refused("", f"{name} makes builds copy from {show(reference.text)} (ONBUILD)")
+        self._ctx.path = f"{name}: ONBUILD"
+        changes([str(trigger) for trigger in triggers], self._ctx)
