@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from sockproxy_helpers.errors import Malformed, Refused
-from sockproxy_helpers.judge.logs import unless_bounded
-from tests.support.judging import ADMIN, DEVELOPER, create, judge
+from sockproxy_helpers.judge import logs
+from sockproxy_helpers.judge.logs import judge_chosen, unless_bounded
+from sockproxy_helpers.upstream.objects import OWNER
+from tests.support.judging import ADMIN, DEVELOPER, context, create, judge
 
 LIMIT = 100 << 20
 
@@ -100,6 +102,7 @@ def test_what_waits_in_the_daemon() -> None:
     [
         ("tag", "{{.Name}}/{{ .ImageID }} x", '{{pad "x" 90000000000 0}}'),
         ("tag", "a } b", "{{{.Name}}"),
+        ("tag", "x" * 128, "x" * 129),
         ("tag", "", "{{.Name}}{{/* {{.ID}} */}}"),
         ("labels-regex", "^a(b|c)+{x}", "x{1000}"),
         ("env-regex", "x" * 1024, "x" * 1025),
@@ -111,6 +114,36 @@ def test_what_the_daemon_would_read_for_long(option: str, good: str, bad: str) -
         options({option: bad})
     assert refusal.value.rule == "driver_options"
     assert options({option: bad}, rules=ADMIN) == {option: bad}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "size"),
+    [
+        ({}, 0),
+        ({"env": ""}, 0),
+        ({"env": "A"}, 4001),
+        ({"env": "A,D", "labels": "l"}, 4001 + 2001),
+        ({"env": "B,C"}, 1 + 1 + 3001),
+        ({"labels": "l,m"}, 2001 + 3001),
+        ({"env-regex": "^C"}, 4001 + 1 + 3001),
+        ({"labels-regex": "^n"}, 2001 + 3001 + len(OWNER) + 4),
+    ],
+)
+def test_what_is_written_with_each_line(chosen: dict[str, str], size: int) -> None:
+    """Of the image's, too, unless the container's own takes its place; what a pattern matches is all."""
+    image = {"Env": ["B=" + "x" * 9000, "C=" + "x" * 3000], "Labels": {"l": "x" * 9000, "m": "x" * 3000}}
+    body = {"Image": "busybox", "Env": ["A=" + "x" * 4000, "B"], "Labels": {"l": "x" * 2000}}
+    for rules in (DEVELOPER, ADMIN):
+        part = judge("ContainerCreate", {**body, "HostConfig": {"LogConfig": {"Config": chosen}}}, rules=rules)[1]
+        ctx = context(rules, "ContainerCreate")
+        if size <= 4096 or rules is ADMIN:
+            judge_chosen(part, image, ctx)
+        else:
+            with pytest.raises(Refused, match=f"may not have {size} bytes of environment and labels") as refusal:
+                judge_chosen(part, image, ctx)
+            assert refusal.value.rule == "driver_options"
+        assert bool(logs.chosen(part)) == bool(chosen)
+    judge_chosen(part, {"Env": None, "Labels": None}, ctx)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_see_and_use(team: Team) -> None:
     )
     assert_done(run(alice, "network", "create", "net"))
     assert_done(
-        run(carol, "run", "-d", "--name", "carols", "--network", "net", "-v", "data:/d", "busybox", "sleep", "600")
+        run(carol, "run", "-d", "--name", "carols", "--network", "net", "-v", "kept:/d", "busybox", "sleep", "600")
     )
     assert_done(run(bob, "run", "-d", "--name", "bobs", "busybox", "sleep", "600"))
     for user in (alice, carol):
@@ -120,7 +120,7 @@ def test_what_is_the_owners(team: Team) -> None:
 
 # What alice's containers are given of carol's.
 GIVEN = {
-    "volume": ["-v", "data:/d", "--restart", "always"],
+    "volume": ["-v", "kept:/d", "--restart", "always"],
     "from": ["--volumes-from", "box"],
     "space": ["--network", "container:box", "--pid", "container:box"],
     "net": ["--network", "net"],
@@ -144,7 +144,7 @@ def test_leaving_the_group_ends_it(team: Team, users: Users) -> None:
     secret = carol.home / "secret"
     team.proxy.run(carol, ["sh", "-c", f"echo bound > {secret}"])
     assert_done(run(carol, "network", "create", "net"))
-    box = ["--name", "box", "--network", "net", "-v", "data:/d", "-v", f"{secret}:/bound"]
+    box = ["--name", "box", "--network", "net", "-v", "kept:/d", "-v", f"{secret}:/bound"]
     assert_done(run(carol, "run", "-d", *box, "busybox", "sh", "-c", "echo kept > /d/secret; exec sleep 600"))
     for name, options in {**GIVEN, "own": [], "second": ["--volumes-from", "volume"]}.items():
         assert_done(run(alice, "run", "-d", "--name", name, *options, "busybox", "sleep", "600"))

@@ -138,6 +138,21 @@ class TestCounts:
         done = proxy.docker(users.alice, "run", "--log-opt", "max-size=65k", "busybox")
         assert "may not keep logs of max-file 1 of max-size 65k" in done.stderr
 
+    def test_what_each_line_of_a_log_has(self, engine: Engine, proxy: Proxy, users: Users) -> None:
+        """At the bare daemon a line of two bytes takes a megabyte of the disk, and as much of dockerd's work."""
+        variables = users.alice.home / "variables"
+        variables.write_text("SHORT=x\n" + "".join(f"V{number}={'x' * 60_000}\n" for number in range(17)))
+        variables.chmod(0o644)
+        line = ["--env-file", str(variables), "busybox", "echo", "x"]
+        bare = engine.docker("run", "-d", "--log-opt", "env-regex=^V", *line).stdout.strip()
+        engine.docker("wait", bare)
+        assert Path(json.loads(engine.docker("inspect", bare).stdout)[0]["LogPath"]).stat().st_size > 1_000_000
+        for options in ("env-regex=^V", "env=V3,SHORT"):
+            done = proxy.docker(users.alice, "run", "--rm", "--log-opt", options, *line)
+            assert "bytes of environment and labels written with each line of a log (allowed: 4096" in done.stderr
+        assert_done(proxy.docker(users.alice, "run", "--name", "short", "--log-opt", "env=SHORT", *line))
+        assert assert_done(proxy.docker(users.alice, "logs", "--details", "short")) == "SHORT=x x\n"
+
     def test_ulimits(self, engine: Engine, users: Users, start_proxy: Callable[..., Proxy]) -> None:
         proxy = start_proxy(engine)
         show = ["busybox", "sh", "-c", "ulimit -n; ulimit -c"]

@@ -129,6 +129,7 @@ class Approval:
             if image.kind == "image":  # from here on it is its ID that counts
                 named |= {"image": image.id, "name": image.name}
         counted = await counts.containers(daemon, context, parts["network"], named.get("image"))
+        await self._shares.log(daemon, context, parts[self._scope], named.get("image"))
         given = set(access.given(context))
         await statement.intent()  # the network helper may make a bridge, the filesystem helper volumes
         for sibling in ("network", "filesystem"):  # the latter makes volumes: when nothing else can refuse
@@ -142,7 +143,6 @@ class Approval:
         host: dict[str, object] = merged.setdefault("HostConfig", {})  # type: ignore[assignment]
         merged["Labels"].update(counted)  # type: ignore[attr-defined]
         access.write(context, merged, given)
-        await self._shares.log(daemon, host)
         host["CgroupParent"] = await self._shares.place(daemon, context, str(host.get("CgroupParent", "")))
         return query, merged
 

@@ -10,12 +10,13 @@ from sockproxy_helpers.api.operations import quote
 from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge.context import Context
-from sockproxy_helpers.judge.logs import unless_bounded
+from sockproxy_helpers.judge.logs import chosen, judge_chosen, unless_bounded
 from sockproxy_helpers.judge.policy import Policy
 from sockproxy_helpers.judge.rules import own_cgroup
 from sockproxy_helpers.system.caller import person
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import OWNER, owner_of, parse
+from sockproxy_helpers.upstream.image import config_of
+from sockproxy_helpers.upstream.objects import OWNER, member, owner_of, parse
 from . import systemd
 from .cgroupfs import BUILDS, Cgroups, Totals, is_of_swap, read, writes
 
@@ -60,9 +61,21 @@ class Shares:
         own = f"/{self._cgroups.name}/{ctx.caller.uid}"
         return f"{own}/{BUILDS}" if ctx.operation == "ImageBuild" else own
 
-    async def log(self, daemon: Daemon, host: dict[str, object]) -> None:
-        """Settle a container's log options, by the daemon's default driver."""
-        unless_bounded(host, str((await self._info(daemon)).get("LoggingDriver")))
+    async def log(self, daemon: Daemon, ctx: Context, part: object, image: object) -> None:
+        """Settle a container's log options, by the daemon's default driver and by what they choose.
+
+        Args:
+            part: the lifecycle part of its configuration; changed in place.
+            image: its ID.
+
+        Raises:
+            Refused: each line of its log would be too long.
+        """
+        host = member(part, "HostConfig")
+        if isinstance(host, dict):
+            unless_bounded(host, str((await self._info(daemon)).get("LoggingDriver")))
+        if chosen(part):
+            judge_chosen(part, await config_of(daemon, str(image)), ctx)
 
     async def _info(self, daemon: Daemon) -> dict[str, object]:
         """Ask the daemon about itself, at times."""
