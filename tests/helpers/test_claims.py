@@ -61,6 +61,7 @@ class Daemon:
                     "RepoTags": [tag for tag in self._tags(item) if "@" not in tag],
                     "RepoDigests": [tag for tag in self._tags(item) if "@" in tag],
                     "Labels": self.config.get(item, {}).get("Labels"),
+                    **({"Manifests": self.config.get(item, {}).get("Manifests")} if "manifests=1" in target else {}),
                 }
                 for item in dict.fromkeys(self.images.values())
             ]
@@ -389,6 +390,18 @@ def test_what_describes_images(keeper: Keeper) -> None:
     assert finish(keeper.tags.claim(three, Wish([full("old")], removing=True))).names
     assert finish(keeper.tags.claim(of(KIM, tags=None), Wish([]))).had == {OLD, NEW, third}  # type: ignore[arg-type]
     assert finish(keeper.tags.claim(of(LEE, tags=2), Wish([]))).had == {OLD, NEW, third}
+
+
+@pytest.mark.usefixtures("narrow")
+def test_what_an_index_says_of_its_manifests(keeper: Keeper) -> None:
+    """It is in everybody's lists, where they ask for it."""
+    keeper.daemon.config[NEW] = {"Manifests": [{"Descriptor": {"annotations": {"k": "x" * 9000}}}]}
+    claim = finish(keeper.tags.claim(of(KIM, tags=2), Wish([full("index")], shared=PULLED)))
+    keeper.daemon.set("index", NEW)
+    finish(keeper.tags.settle(claim))
+    assert keeper.daemon.images == {}
+    with pytest.raises(Refused, match="described in 8192 bytes together"):
+        withheld.refuse(claim)
 
 
 def test_who_may_have_few_names_builds_all_the_same(keeper: Keeper) -> None:

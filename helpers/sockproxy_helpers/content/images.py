@@ -170,8 +170,8 @@ async def _ask(daemon: Daemon, reference: str) -> tuple[int, Item]:
 
 
 async def every(daemon: Daemon, steps: bool = False) -> list[Item]:
-    """List all images; those that are steps of builds only where that is asked for."""
-    status, answer = parse(*await daemon.request("GET", "/images/json" + ("?all=1" if steps else "")))
+    """List all images; where asked for, steps of builds too, and of containerd's store what an index has in it."""
+    status, answer = parse(*await daemon.request("GET", "/images/json" + ("?all=1&manifests=1" if steps else "")))
     if status != 200 or not isinstance(answer, list):
         raise Unavailable("the Docker daemon lists no images")
     return [item for item in answer if isinstance(item, dict)]
