@@ -11,10 +11,10 @@ from pathlib import Path
 from sockproxy_helpers.api import operations
 from sockproxy_helpers.calls.call import Call
 from sockproxy_helpers.calls.exchange import Exchange, Gone
-from sockproxy_helpers.calls.prunes import Prune
 from sockproxy_helpers.calls.revoke import drained
 from sockproxy_helpers.channel import wire
 from sockproxy_helpers.channel.loop import IN, OUT, Loop, Wait, Want
+from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.upstream.daemon import Daemon
 from tests.support.proxy import eventually
@@ -210,13 +210,13 @@ class Chain:
         self.end: Exception | None = None
 
     async def call(
-        self, op: str, early: bytes = b"", body: bytes | None = None, prune: Prune | None = None, **fields: object
+        self, op: str, early: bytes = b"", body: bytes | None = None, instead: Instead | None = None, **fields: object
     ) -> None:
         """Run one call; `answer` is what it gives the front, `end` the fault that ends it."""
         self.answer, self.end = b"", None
         call = Call(message(op, **fields), early, OPERATIONS)
         self.exchange = Exchange(self.loop, self.channel, self.ours, self.daemon, call)
-        self.exchange.prune = prune
+        self.exchange.instead = instead
         try:
             self.answer = await self.exchange.run(call.query, body)
         except ENDS as error:

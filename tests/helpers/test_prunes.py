@@ -11,6 +11,7 @@ import pytest
 from sockproxy_helpers.calls import prunes
 from sockproxy_helpers.calls.prunes import Prunes
 from sockproxy_helpers.channel.loop import Lock, Loop
+from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.stream.tunnel import Gone
 from sockproxy_helpers.upstream.objects import OWNER
@@ -66,6 +67,17 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> type[Removing]:
     return Removing
 
 
+def of(operation: str, query: list[tuple[str, str]]) -> Instead | None:
+    found: list[Instead | None] = []
+    loop = Loop()
+
+    async def play() -> None:
+        found.append(await Prunes(loop, "").of(context(DEVELOPER, operation), query))
+
+    run(loop, play())
+    return found[0]
+
+
 def prune(keeper: Prunes, loop: Loop, listed: object = LISTED, **filters: list[str]) -> tuple[dict[str, object], str]:
     found: list[tuple[bytes, str]] = []
 
@@ -74,7 +86,7 @@ def prune(keeper: Prunes, loop: Loop, listed: object = LISTED, **filters: list[s
 
     async def play() -> None:
         query = [("filters", json.dumps({key.replace("not_", "label!"): value for key, value in filters.items()}))]
-        one = keeper.of(context(DEVELOPER, "ContainerPrune"), query)
+        one = await keeper.of(context(DEVELOPER, "ContainerPrune"), query)
         assert one
         found.append(await one.run(json.dumps(listed).encode(), pause))
 
@@ -115,21 +127,20 @@ def test_the_dead_go_too(daemon: type[Removing], monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_asked_instead() -> None:
-    keeper = Prunes(Loop(), "")
     filters = {"label": ["x", f"{OWNER}=1000"], "label!": ["y"], "until": ["1h"]}
-    one = keeper.of(context(DEVELOPER, "ContainerPrune"), [("filters", json.dumps(filters))])
+    one = of("ContainerPrune", [("filters", json.dumps(filters))])
     assert one
-    assert one.instead.name == "ContainerList"
+    assert one.operation.name == "ContainerList"
     asked = dict(one.query)
     assert json.loads(asked.pop("filters")) == {"status": ["created", "exited"], "label": filters["label"]}
     assert asked == {"all": "1", "size": "1"}
-    assert keeper.of(context(DEVELOPER, "ContainerList"), []) is None
+    assert of("ContainerList", []) is None
 
 
 @pytest.mark.parametrize("filters", [{"name": ["x"]}, {"until": ["1h", "2h"]}, {"until": ["soon"]}, {"Label": ["x"]}])
 def test_filters_that_the_daemon_does_not_take(filters: dict[str, list[str]]) -> None:
     with pytest.raises(Malformed):
-        Prunes(Loop(), "").of(context(DEVELOPER, "ContainerPrune"), [("filters", json.dumps(filters))])
+        of("ContainerPrune", [("filters", json.dumps(filters))])
 
 
 @pytest.mark.parametrize("status", [409, 404, 500, 0])
@@ -173,8 +184,8 @@ def test_who_leaves_ends_it(daemon: type[Removing], tmp_path: Path, monkeypatch:
     daemon.stuck["a"]._held = True
 
     async def client() -> None:
-        one = Prunes(chain.loop, "").of(context(DEVELOPER, "ContainerPrune"), [])
-        await chain.call("ContainerPrune", prune=one)
+        one = await Prunes(chain.loop, "").of(context(DEVELOPER, "ContainerPrune"), [])
+        await chain.call("ContainerPrune", instead=one)
 
     async def docker() -> None:
         peer = await chain.listener.accept()

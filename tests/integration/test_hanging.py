@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.belongings import Person
+from tests.support.belongings import Person, Root
 from tests.support.engines import Engine
 from tests.support.proxy import Proxy, default_policy, eventually
 from tests.support.raw import Answer, Connection
@@ -79,8 +79,27 @@ def test_others_are_not_held(hanging: Proxy, users: Users) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_the_daemons_own_prune_waits(hanging: Proxy) -> None:
+def test_removals_of_images(hanging: Proxy, users: Users) -> None:
+    bob, admin = Person(hanging, users.bob), Person(hanging, users.root)
+    made = stopped(bob, "bobs")
+    for who, name in ((bob, "bobs-1"), (admin, "bobs-2")):
+        image = who.get("POST", f"/commit?container={made}&repo={name}")["Id"]
+        assert {"Deleted": image} in who.get("DELETE", f"/images/{name}"), name
+    assert bob.build("FROM busybox\nRUN echo 1 >/1\nRUN echo 2 >/2\n", "t=built").status == 200
+    before = admin.get("GET", "/images/json?all=1")
+    gone = [record["Deleted"] for record in bob.get("DELETE", "/images/built") if "Deleted" in record]
+    after = admin.get("GET", "/images/json?all=1")
+    assert len(before) - len(after) >= 2, "steps go with it"
+    assert {item["Id"] for item in before} - {item["Id"] for item in after} <= set(gone)
+    found = admin.ask("DELETE", "/images/busybox")
+    assert (found.status, "is using its referenced image" in found.message) == (409, True)
+
+
+def test_the_daemons_own_waits(hanging: Proxy, users: Users) -> None:
     """Last, since from then on nobody prunes networks."""
+    root = Root(hanging, users.root)
+    root.get("POST", f"/commit?container={root.create('roots')}&repo=roots")
+    assert past(hanging, "DELETE", "/images/roots") is None
     assert past(hanging, "POST", "/containers/prune?filters=%7B%22label%22%3A%5B%22nobodys%22%5D%7D") is None
     found = past(hanging, "POST", "/networks/prune")
     assert found

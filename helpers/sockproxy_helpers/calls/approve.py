@@ -81,17 +81,17 @@ class Approval:
                 await self._disk.room(daemon, context)
                 if self.tags:
                     query = await uploads.prepare(self.tags, context, call, query, resolution.naming, approved)
+                approved.instead = await self._prunes.of(context, query)
                 await statement.intent()
                 if context.operation == "ImageBuild":
                     mode = await self._siblings.network_of_steps(dict(query), client, who.assertion)
-                    query = _put(query, "networkmode", mode)
                     parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
-                    query = _put(query, "cgroupparent", parent)
+                    query = _put(_put(query, "networkmode", mode), "cgroupparent", parent)
             statement.sends(query, body)
         except BaseException:
             self.release(approved)
             raise
-        approved.query, approved.prune = query, self._prunes.of(context, query)
+        approved.query = query
         approved.body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         return approved
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from sockproxy_helpers.content.claims import Claim
+from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.content.scanned import Judge, Last
-from .prunes import Prune
 
 
 class Approved:
@@ -18,10 +18,10 @@ class Approved:
         judge: of the archive that is uploaded; None for none.
         last: what to do at the end of a streamed answer; gives what to add there.
         kept: channels of siblings' approvals that count until the daemon is done with the call.
-        prune: what the daemon is asked in place of a prune; None for none.
+        instead: what is done in place of the call; None for the call itself.
     """
 
-    __slots__ = ("body", "claim", "heads", "judge", "kept", "last", "prune", "query")
+    __slots__ = ("body", "claim", "heads", "instead", "judge", "kept", "last", "query")
 
     def __init__(self) -> None:
         self.query: list[tuple[str, str]] = []
@@ -31,4 +31,4 @@ class Approved:
         self.last: Last | None = None
         self.heads: dict[int, bytes] = {}
         self.kept: list[socket.socket] = []
-        self.prune: Prune | None = None
+        self.instead: Instead | None = None

@@ -30,7 +30,7 @@ class Exchange(Transfer):
         status: of the answer; 0 while there is none.
         sent: the client may have got bytes of an answer, so that it can't get another.
         cut: makes of a whole body what the caller may know of it.
-        prune: is carried out with a whole body.
+        instead: goes on with a whole body.
         note: what the record says besides.
         mediated: carries the upgraded stream in place of the tunnel.
         recording: of what the upgraded stream's daemon says.
@@ -81,7 +81,7 @@ class Exchange(Transfer):
 
     async def _answer(self, response: Response) -> bytes:
         """Pass an ordinary answer."""
-        if self.cut or self.prune:
+        if self.cut or self.instead:
             return await self._cut_answer(response)
         early, chunks = self._daemon.received, Chunks() if response.chunked else None
         if response.length is not None and response.length <= INLINE:
@@ -116,8 +116,8 @@ class Exchange(Transfer):
             raise Unavailable("the Docker daemon's answer is too large to be cut to what is yours")
         body = bytes(received)
         self._daemon.close()
-        if self.prune and response.status == 200:
-            body, self.note = await self.prune.run(body, lambda seconds: self._wait([], {}, seconds))
+        if self.instead and response.status == 200:
+            body, self.note = await self.instead.run(body, lambda seconds: self._wait([], {}, seconds))
         elif self.cut and response.status == 200:
             body = self.cut(body)
         response.set_length(len(body))

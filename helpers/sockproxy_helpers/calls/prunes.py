@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine
 
 from sockproxy_helpers.api import instant
-from sockproxy_helpers.api.operations import Operation, load, quote
+from sockproxy_helpers.api.operations import load, quote
 from sockproxy_helpers.api.strict import show
-from sockproxy_helpers.channel.loop import Loop, Task, Wait, Want
+from sockproxy_helpers.channel.loop import Loop, Task
+from sockproxy_helpers.content import deletion
+from sockproxy_helpers.content.deletion import Instead, Pause, Query
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
@@ -24,16 +25,10 @@ from sockproxy_helpers.upstream.objects import labels_of, parse
 TOGETHER, PATIENCE = 8, 2.0  # removals at once; seconds for each, of which one takes milliseconds
 _STOPPED, _DEAD = ["created", "exited"], ["dead"]  # the latter is asked for alone: podman has no such state
 _TAKEN = ("label", "label!", "until")
-Query = list[tuple[str, str]]
-Pause = Callable[[float], Coroutine[Wait, Want, object]]  # waits for so many seconds, or until it is woken
 
 
-class Prune:
-    """Hold one prune.
-
-    Attributes:
-        instead, query: what the daemon is asked for in its place.
-    """
+class Prune(Instead):
+    """Hold one prune."""
 
     def __init__(self, prunes: Prunes, filters: dict[str, list[str]]) -> None:
         """Read the filters.
@@ -48,16 +43,15 @@ class Prune:
             raise Malformed("more than one until filter specified")
         self._prunes, self._without = prunes, filters.get("label!")
         self._until = instant.until(moments[0], time.time()) if moments else None
-        self.instead = prunes.lists
         self._labels = filters.get("label", [])
-        self.query = self._query(_STOPPED)
+        super().__init__(prunes.rows["ContainerList"], self._query(_STOPPED))
 
     def _query(self, states: list[str]) -> Query:
         listed = json.dumps({"status": states, "label": self._labels}, separators=(",", ":"))
         return [("all", "1"), ("size", "1"), ("filters", listed)]
 
     async def run(self, listed: bytes, pause: Pause) -> tuple[bytes, str]:
-        """Remove what the daemon listed; give what the caller is told, and what the record says of what is left."""
+        """Remove what the daemon listed; the record says what is left."""
         _, found = parse(200, listed)
         dead = await self._prunes.listed(self._query(_DEAD))
         if not isinstance(found, list):
@@ -86,16 +80,28 @@ class Prunes:
     def __init__(self, loop: Loop, docker: str) -> None:
         self._loop, self._docker = loop, docker
         self._removing: set[str] = set()
-        self.lists: Operation = next(row for row in load() if row.name == "ContainerList")
+        self.rows = {row.name: row for row in reversed(load())}
 
-    def of(self, ctx: Context, query: Query) -> Prune | None:
-        """Take what the model has made of a prune; None for any other call."""
-        return Prune(self, json.loads(dict(query).get("filters", "{}"))) if ctx.operation == "ContainerPrune" else None
+    async def of(self, ctx: Context, query: Query) -> Instead | None:
+        """Give what is done in place of a call as it would be sent; None for the call itself.
+
+        Raises:
+            Malformed, Unavailable: it can't be done.
+        """
+        if ctx.operation == "ContainerPrune":
+            return Prune(self, json.loads(dict(query).get("filters", "{}")))
+        if ctx.operation == "ImageDelete":
+            return await deletion.begin(self.connect, self.rows[ctx.operation], ctx.variables, query)
+        return None
+
+    def connect(self) -> Daemon:
+        """Give a connection for questions of our own."""
+        return Daemon(self._loop, self._docker)
 
     async def listed(self, query: Query) -> list[dict[str, object]]:
         """List containers; none where the daemon can't."""
-        daemon = Daemon(self._loop, self._docker)
-        status, found = parse(*await daemon.request("GET", self.lists.target("", {}, query)))
+        target = self.rows["ContainerList"].target("", {}, query)
+        status, found = parse(*await self.connect().request("GET", target))
         return found if status == 200 and isinstance(found, list) else []
 
     async def remove(self, ids: list[str], pause: Pause) -> tuple[list[str], list[str]]:
@@ -118,7 +124,7 @@ class Prunes:
         return [one for one in ids if one in gone], [one for one in ids if one in self._removing]
 
     async def _remove(self, identity: str, gone: set[str], patience: dict[str, float], waiting: Task | None) -> None:
-        daemon = Daemon(self._loop, self._docker)
+        daemon = self.connect()
         try:
             if (await daemon.request("DELETE", f"/containers/{quote(identity)}"))[0] == 204:
                 gone.add(identity)

@@ -156,7 +156,7 @@ class Helper:
         operation, ledger, tags = call.operation.name, self._approval.ledger, self._approval.tags
         cuts = cut.of(who, decision, operation, ledger, call.query), self._shown.of(decision, operation)
         exchange.cut, exchange.recording = cut.one_after_the_other(*cuts), recording
-        exchange.judge, exchange.last, exchange.prune = approved.judge, approved.last, approved.prune
+        exchange.judge, exchange.last, exchange.instead = approved.judge, approved.last, approved.instead
         if operation == "Grpc":
             asks = self._environment["SOCKPROXY_RUNTIME"], self.recorder, ledger, tags, self.shares
             exchange.mediated = Mediated(self.loop, *asks, who, decision, self.policy, statement.said)

@@ -9,6 +9,7 @@ from sockproxy_helpers.audit.recording import Recording
 from sockproxy_helpers.builder.buildkit import Mediated
 from sockproxy_helpers.channel import wire
 from sockproxy_helpers.channel.loop import ERR, HUP, IN, RDHUP, Loop, Want
+from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.content.scanned import Judge, Last, Scanned
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.stream.http import Response, request_head
@@ -17,7 +18,6 @@ from sockproxy_helpers.stream.splice import Raw
 from sockproxy_helpers.stream.tunnel import Gone, shutdown
 from sockproxy_helpers.upstream.daemon import RECEIVE, Daemon
 from .call import Call
-from .prunes import Prune
 
 PROMPT = 0.02  # seconds; what is answered sooner needs no watch on the client, which costs 5 us (measured)
 
@@ -30,7 +30,7 @@ class Transfer:
 
     __slots__ = (
         "_call", "_channel", "_client", "_daemon", "_half_closed", "_loop", "_prompt", "_upload", "begun", "bytes_in",
-        "bytes_out", "cut", "judge", "keep", "last", "left_over", "lingering", "mediated", "note", "prune",
+        "bytes_out", "cut", "instead", "judge", "keep", "last", "left_over", "lingering", "mediated", "note",
         "recording", "sent", "status", "tail",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Transfer:
         self.sent = self.keep = False
         self.lingering: socket.socket | None = None
         self.judge: Judge | None = None
-        self.prune: Prune | None = None
+        self.instead: Instead | None = None
         self.last: Last | None = None
         self.left_over, self.tail, self.note = b"", b"", ""
         self.begun: Callable[[], None] | None = None
@@ -56,9 +56,9 @@ class Transfer:
         Args:
             heads: by the version of HTTP, as they were formed for this call before.
         """
-        call, operation = self._call, self.prune.instead if self.prune else self._call.operation
-        query = self.prune.query if self.prune else query
-        minor = 0 if self.cut or self.prune else 1 if self.judge or self.last else call.minor
+        call, operation = self._call, self.instead.operation if self.instead else self._call.operation
+        query = self.instead.query if self.instead else query
+        minor = 0 if self.cut or self.instead else 1 if self.judge or self.last else call.minor
         head = heads.get(minor)
         if head is None:
             fields = call.fields(rewritten=self.judge is not None)
