@@ -31,7 +31,7 @@ class Scripted:
     async def request(self, method: str, target: str) -> tuple[int, bytes]:
         if target == "/containers/json?all=1":
             return 200, json.dumps(self.containers).encode()
-        if target == "/images/json?all=1":
+        if target.startswith("/images/json?"):
             return 200, json.dumps(
                 [{"Id": i, "ParentId": item.get("Parent")} for i, item in self.images.items()]
             ).encode()
