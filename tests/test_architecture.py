@@ -47,9 +47,9 @@ LOADED |= {"itertools", "keyword", "math", "operator", "posixpath", "reprlib", "
 LOADED |= {"os.path", "collections.abc", "json.decoder", "json.encoder", "json.scanner"}
 LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
-# 12,300 of ours; raise it only for code that must run as root.
+# 13,400 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 13_400
+OUR_LINES = 13_700
 
 MEASURE = """
 import importlib, sys
