@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sockproxy_helpers.content import ledger
 from sockproxy_helpers.content.ledger import FILE, PULLED, Entry, Ledger, Writer
+from sockproxy_helpers.errors import Unavailable
 
 ID, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
@@ -60,6 +61,25 @@ def test_a_file_that_ends_anywhere(
     kept = {name: uid for name, uid in expected.items() if uid} | {"z": 9}
     for found in (again, Ledger(str(folder))):
         assert {name: uid for name, (uid, _, _) in entries(found).items()} == kept
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\0\0\0x\n", b'{"name": "b"}\n', b"\n", b"7\n", b'{"name": "b", "uid": 1, "id": "x", "shared": []}\n']
+)
+def test_a_damaged_line_is_told_and_nothing_is_given_away(tmp_path: Path, damaged: bytes) -> None:
+    writer, path = Writer(str(tmp_path)), tmp_path / FILE
+    writer.put("a", Entry(1, ID, ""))
+    reader = Ledger(str(tmp_path))
+    reader.refresh()
+    whole = path.read_bytes()
+    path.write_bytes(whole + damaged + whole)
+    for _ in "12":
+        for read in reader.refresh, writer.refresh, lambda: Writer(str(tmp_path)):
+            with pytest.raises(Unavailable, match=rf"{FILE}:2 is damaged"):
+                read()
+    assert reader.find("a", ID)
+    path.write_bytes(whole)
+    assert entries(reader) == entries(Writer(str(tmp_path))) == {"a": (1, ID, "")}
 
 
 def test_what_is_no_longer_true_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

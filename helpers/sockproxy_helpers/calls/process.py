@@ -10,7 +10,7 @@ import sys
 from sockproxy_helpers.channel import activation
 from sockproxy_helpers.channel.loop import IN, Loop
 from sockproxy_helpers.channel.notify import notify
-from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.errors import Refused, Unavailable
 from sockproxy_helpers.folders.sweep import Sweeper
 from sockproxy_helpers.system.confine import confine
 from sockproxy_helpers.totals.cgroupfs import Cgroups, find
@@ -27,7 +27,10 @@ def main(scope: str) -> None:
     """Run the helper of a scope until SIGTERM."""
     loop = Loop()
     cgroups = _cgroups(scope)
-    helper = Helper(scope, loop, dict(os.environ), cgroups)
+    try:
+        helper = Helper(scope, loop, dict(os.environ), cgroups)
+    except Unavailable as error:  # somebody has to see to it; it is tried again and again
+        raise SystemExit(f"sockproxy {scope}: {error}") from None
     listener = activation.listener("helper")
     binds = (os.environ["SOCKPROXY_BINDS"],) if scope == "filesystem" else ()
     if not confine((os.environ["SOCKPROXY_STATE"], *cgroups.folders, *binds)):

@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 
+from sockproxy_helpers.errors import Unavailable
+
 FILE = "tags.jsonl"
 LOADED, PULLED, PUSHED = "loaded", "pulled", "pushed"
 _SHARED: dict[object, str] = {LOADED: LOADED, PULLED: PULLED, PUSHED: PUSHED, True: LOADED}  # true: an older version's
@@ -68,7 +70,11 @@ class Ledger:
         return [name for name, entry in found if uid in (None, entry.uid)]
 
     def refresh(self) -> None:
-        """Read what was written since."""
+        """Read what was written since.
+
+        Raises:
+            Unavailable: a line is damaged. Without it, what is somebody's alone could be everybody's.
+        """
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -84,18 +90,24 @@ class Ledger:
                 return
             file.seek(self._read)
             whole = file.read().rpartition(b"\n")[0]  # a line that is being written, or never was, does not count yet
-        for line in whole.splitlines():
-            self._take(json.loads(line))
+        before = self._lines
+        for line in whole.split(b"\n") if whole else ():
+            try:
+                self._take(json.loads(line))
+            except (ValueError, TypeError, KeyError) as error:
+                at, self._lines = f"{self._path}:{self._lines + 1}", before
+                why = f"{at} is damaged: it says whose a name of an image is (put back what it was, or take it out)"
+                raise Unavailable(why, 503) from error
         self._read += len(whole) + 1 if whole else 0
 
     def _take(self, line: dict[str, object]) -> None:
-        name, uid, identity = str(line["name"]), line["uid"], line["id"]
+        name, uid, identity, shared = str(line["name"]), line["uid"], line["id"], _SHARED.get(line["shared"], "")
         self._lines += 1
         old = self._entries.pop(name, None)
         if old:
             self._owned.get(old.uid, set()).discard(name)
         if isinstance(uid, int):
-            entry = Entry(uid, str(identity) if identity else None, _SHARED.get(line["shared"], ""))
+            entry = Entry(uid, str(identity) if identity else None, shared)
             entry.was = str(line["was"]) if line.get("was") else None
             self._entries[name] = entry
             if identity != name and entry.shared != PUSHED:
@@ -110,6 +122,7 @@ class Writer(Ledger):
 
         Raises:
             OSError: it can't be written.
+            Unavailable: it can't be read.
         """
         super().__init__(folder)
         self._folder, self._fd = folder, -1
