@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+from sockproxy.buildkit import loads
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.methods import FAULTS
 from sockproxy.buildkit.request import Request
@@ -34,7 +35,8 @@ PATH = _BRIDGE + "ResolveImageConfig"
 _QUESTION, _ANSWER = "gateway.ResolveImageConfigRequest", "gateway.ResolveImageConfigResponse"
 _RESOLVERS = {"docker-image": 0, "oci-layout": 1}  # BuildKit's frontend/gateway: ResolverType
 _SOLVE, _FILE = "gateway.SolveRequest", "gateway.StatFileRequest"
-Ask = Callable[[str, bytes, str], Awaitable[Message]]  # a method's path, a message, the kind of its answer
+# A method's path, a message, the kind of its answer; of many answers, when it is enough.
+Ask = Callable[..., Awaitable[Message]]
 
 
 def needed(request: Request) -> bool:
@@ -47,23 +49,31 @@ def images(origins: list[str]) -> list[str]:
     return [origin for origin in origins if origin.partition("://")[0] in _RESOLVERS]
 
 
-async def judge(schema: Schema, helper: Helper, request: Request, definitions: list[Message], ask: Ask) -> None:
+async def judge(schema: Schema, helper: Helper, request: Request, definitions: list[Message], ask: Ask) -> set[str]:
     """See that none of the images in low-level definitions is somebody else's alone.
+
+    Returns:
+        By which vertices they have been looked up.
 
     Raises:
         Refused: one is.
         Unavailable: the builder does not tell.
     """
+    found: set[str] = set()
     for definition in definitions:
         for data in getattr(definition, "def"):
             operation = schema.parse("pb.Op", data)
-            if operation.source.identifier.partition("://")[0] not in _RESOLVERS or data in request.facts.judged:
+            scheme, _, name = operation.source.identifier.partition("://")
+            if scheme not in _RESOLVERS:
                 continue
-            if "@" in operation.source.identifier:
+            if "@" not in name:
+                await _take(schema, helper, request, operation, ask, data, definition.metadata)
+            elif data not in request.facts.judged:
                 await _judge(schema, helper, request, operation, ask)
                 request.facts.judged.add(data)
-            else:
-                await _take(schema, helper, request, operation, ask, data, definition.metadata)
+            for spelled in {name, name.partition("@")[0]}:
+                found |= loads.vertices(spelled, loads.written(operation.platform))
+    return found
 
 
 def answered(answer: Message) -> list[Message]:
@@ -86,16 +96,29 @@ async def _take(
     schema: Schema, helper: Helper, request: Request, operation: Message, ask: Ask, data: bytes, metadata: Any
 ) -> None:
     """Judge an image that only its name tells, and have BuildKit take it while it is that."""
-    name = operation.source.identifier.partition("://")[2]
-    rid = request.facts.builds.get(request.build, "")
-    kept = (await helper.ask({"ask": "keep", "name": name, "rid": rid})).get("kept")
+    kept = await keep(helper, request, operation.source.identifier.partition("://")[2])
     try:
         await _judge(schema, helper, request, operation, ask)
         await _have(schema, data, metadata, ask)
     except BaseException:
         with trio.CancelScope(shield=True), contextlib.suppress(*FAULTS):
-            await helper.ask({"ask": "kept", "kept": kept})
+            await let_go(helper, kept)
         raise
+    await let_go(helper, kept)
+
+
+async def keep(helper: Helper, request: Request, name: str) -> str:
+    """Have nobody set the name of an image; give what to call this by."""
+    rid = request.facts.builds.get(request.build, "")
+    return str((await helper.ask({"ask": "keep", "name": name, "rid": rid})).get("kept"))
+
+
+async def let_go(helper: Helper, kept: str) -> None:
+    """Let it be set again.
+
+    Raises:
+        Refused: it does not mean what it did.
+    """
     await helper.ask({"ask": "kept", "kept": kept})
 
 
@@ -115,19 +138,35 @@ async def _have(schema: Schema, data: bytes, metadata: Any, ask: Ask) -> None:
 
 async def _judge(schema: Schema, helper: Helper, request: Request, operation: Message, ask: Ask) -> None:
     scheme, _, name = operation.source.identifier.partition("://")
-    attrs, question = operation.source.attrs, schema.new(_QUESTION)
-    question.Ref, question.ResolverType = name, _RESOLVERS[scheme]
-    question.ResolveMode = attrs.get("image.resolvemode", "default")
-    question.LogName = f"[internal] load metadata for {name.partition('@')[0]}"  # as the frontend says it itself
+    attrs, asked = operation.source.attrs, question(schema, scheme, name)
+    asked.ResolveMode = attrs.get("image.resolvemode", "default")
     if operation.HasField("platform"):
-        question.Platform.CopyFrom(operation.platform)
-    question.SessionID, question.StoreID = attrs.get("oci.session", ""), attrs.get("oci.store", "")
-    found = await ask(PATH, question.SerializeToString(), _ANSWER)
-    if found.Digest and "@" not in name:  # it is not here, so another may be there when it is fetched
+        asked.Platform.CopyFrom(operation.platform)
+    asked.SessionID, asked.StoreID = attrs.get("oci.session", ""), attrs.get("oci.store", "")
+    digest = await look(schema, helper, asked, ask)
+    if digest and "@" not in name:  # it is not here, so another may be there when it is fetched
         request.context.path = "SolveRequest"
-        why = f"has to name {name} by its digest: {name}@{found.Digest}"
-        raise request.context.refusal(why, at="")
-    await helper.ask({"ask": "base", "name": name, "config": _told(found.Config)})
+        raise request.context.refusal(f"has to name {name} by its digest: {name}@{digest}", at="")
+
+
+def question(schema: Schema, scheme: str, name: str) -> Message:
+    """Form the question for an image's config."""
+    asked = schema.new(_QUESTION)
+    asked.Ref, asked.ResolverType = name, _RESOLVERS[scheme]
+    asked.LogName = f"[internal] load metadata for {name}"  # as the frontend says it itself, and loads.py reads it
+    return asked
+
+
+async def look(schema: Schema, helper: Helper, asked: Message, ask: Ask) -> str:
+    """See whose an image is; give its digest, "" for one that is here in the classic store.
+
+    Raises:
+        Refused: somebody else's alone.
+        Unavailable: the builder does not tell.
+    """
+    found = await ask(PATH, asked.SerializeToString(), _ANSWER)
+    await helper.ask({"ask": "base", "name": asked.Ref, "config": _told(found.Config)})
+    return str(found.Digest)
 
 
 def _told(untrusted_config: bytes) -> dict[str, Any]:

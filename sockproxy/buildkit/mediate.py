@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import socket
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import trio
@@ -23,6 +24,7 @@ from sockproxy.buildkit.request import Facts, Request
 from sockproxy.buildkit.schema import Message, Schema
 from sockproxy.buildkit.stream import Headers, ProtocolError, Reset, Stream
 from sockproxy.buildkit.treatments import TREATMENTS, Treatment
+from sockproxy.buildkit.words import Again
 from sockproxy_helpers.errors import Malformed, Refused, Unavailable
 
 
@@ -153,7 +155,25 @@ class Mediation:
         await self._client.send_head(stream, methods.trailers(None, ""), end=True)
 
     async def _forward(self, stream: Stream, method: Method, head: Headers, body: bytes, treatment: Treatment) -> None:
-        call, over, status = self._daemon.open(), False, "1"  # CANCELLED, unless the daemon says otherwise
+        over = False
+        try:
+            while True:
+                try:
+                    trailers = await self._carry(stream, method, head, body, treatment)
+                    break
+                except Again as again:
+                    body = again.body
+            over = True
+            await treatment.after(dict(trailers).get("grpc-status", "2"))
+            await self._client.send_head(stream, ([] if stream.answered else methods.ANSWER_HEAD) + trailers, end=True)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(5):
+                if not over:
+                    await treatment.after("1")  # CANCELLED
+
+    async def _carry(self, stream: Stream, method: Method, head: Headers, body: bytes, treatment: Treatment) -> Headers:
+        """Have the daemon answer, and pass that on; give how it ended."""
+        call, over, ask = self._daemon.open(), False, functools.partial(self._ask, head)
         try:
             await self._daemon.send_head(call, head)
             await self._daemon.send_message(call, body, end=True)
@@ -162,32 +182,35 @@ class Mediation:
             while (untrusted_answer := await call.message()) is not None:
                 answer = self._schema.parse(method.answer, untrusted_answer)
                 clean(self._schema, method.answer, answer)
-                await treatment.judge(answer, functools.partial(self._ask, head))
+                await treatment.judge(answer, ask)
                 kept = treatment.answer(answer)
                 if kept is not None:
                     await self._begin(stream)
                     await self._client.send_message(stream, kept.SerializeToString())
             trailers = methods.pass_trailers(call.trailers or call.head or [])
-            status = dict(trailers).get("grpc-status", "2")
             over = True
-            await treatment.after(status)
-            await self._client.send_head(stream, ([] if stream.answered else methods.ANSWER_HEAD) + trailers, end=True)
+            told = dict(trailers)
+            if told.get("grpc-status", "2") != "0":
+                await treatment.judge_error(unquote(told.get("grpc-message", "")), ask)
+            return trailers
         except Reset as error:
             if stream.broken:
                 raise
             raise Unavailable("the Docker daemon broke off the call") from error
         finally:
             await self._daemon.close(call, over=over)
-            with trio.CancelScope(shield=True), trio.move_on_after(5):
-                if not over:
-                    await treatment.after(status)
 
-    async def _ask(self, head: Headers, path: str, body: bytes, kind: str) -> Message:
+    async def _ask(
+        self, head: Headers, path: str, body: bytes, kind: str, enough: Callable[[Message], bool] | None = None
+    ) -> Message:
         """Call the daemon about the build of a call under way.
+
+        Args:
+            enough: of a call with many answers, which is the last one to wait for.
 
         Raises:
             Unavailable: it has no answer, or says no; its words.
-            Reset: it broke off; see `_forward`.
+            Reset: it broke off; see `_carry`.
         """
         call, over = self._daemon.open(), False
         try:
@@ -195,12 +218,17 @@ class Mediation:
             await self._daemon.send_head(call, [field for field in fields if field[0] != "grpc-timeout"])
             await self._daemon.send_message(call, body, end=True)
             await call.get_head()
-            untrusted_answer = await call.message()
-            over = untrusted_answer is not None and await call.message() is None
-            if untrusted_answer is None or not over:
-                told = dict(methods.pass_trailers(call.trailers or call.head or []))
-                raise Unavailable(f"the builder does not tell: {unquote(told.get('grpc-message', 'no reason given'))}")
-            return self._schema.parse(kind, untrusted_answer)
+            while (untrusted_answer := await call.message()) is not None:
+                answer = self._schema.parse(kind, untrusted_answer)
+                if enough is None:
+                    over = await call.message() is None
+                    if not over:
+                        break
+                    return answer
+                if enough(answer):
+                    return answer
+            told = dict(methods.pass_trailers(call.trailers or call.head or []))
+            raise Unavailable(f"the builder does not tell: {unquote(told.get('grpc-message', 'no reason given'))}")
         finally:
             await self._daemon.close(call, over=over)
 

@@ -25,6 +25,7 @@ class Facts:
         cgroup: under which the steps of builds run; "" for the daemon's own.
         builds: the records of builds under way, by the builds' names at the daemon.
         judged: the images, as a build has them, of which the root helper has said that they may be used.
+        replays: BuildKit tells who asks late all from the beginning; None while that is not known.
         seen: hashes of what the daemon said of results; a client may hand that back, and nothing else.
     """
 
@@ -40,6 +41,7 @@ class Facts:
         self.seen: set[bytes] = set()
         self.builds: dict[str, str] = {}
         self.judged: set[bytes] = set()
+        self.replays: bool | None = None
 
     @property
     def mark(self) -> str:

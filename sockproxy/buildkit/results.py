@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 
+from sockproxy.buildkit import loads
 from sockproxy.buildkit.attributes import RULES
 from sockproxy.buildkit.request import Request
 from sockproxy_helpers.api.strict import show
@@ -60,9 +61,16 @@ def own_content(value: str, request: Request) -> str:
     return value
 
 
+def warned(value: str, request: Request) -> str:
+    """Keep the marks that are ours out of clients' hands."""
+    if value == loads.MARK:
+        raise request.context.refusal("is sockproxy's own")
+    return value
+
+
 def sent_details(value: list[object], request: Request) -> list[object]:
     """Leave out the details of a client's own error: the daemon has no use for them."""
     return []
 
 
-RULES |= {function.__name__: function for function in (returned, handed_back, own_content, sent_details)}
+RULES |= {function.__name__: function for function in (returned, handed_back, own_content, warned, sent_details)}

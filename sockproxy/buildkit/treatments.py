@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sockproxy.buildkit import bases, policy, results, rules
+from sockproxy.buildkit import bases, loads, policy, results, rules
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.methods import Method
 from sockproxy.buildkit.request import Request
 from sockproxy.buildkit.schema import Message, Schema
-from sockproxy_helpers.errors import Malformed
+from sockproxy.buildkit.words import Words
+from sockproxy_helpers.errors import Malformed, Refused
 
 _IMAGES = {"moby", "image"}  # outputs that the daemon keeps
+_WARNINGS = 1000  # of one build, held back
 _ORIGINS = 64  # of those that low-level definitions take files from, in the record
 # Of the frontend's settings; of those that are URLs, without what may be secret.
 _NOTED = ("filename", "target", "context", "platform", "requestid")
@@ -40,6 +42,9 @@ class Treatment:
 
     async def judge(self, answer: Message, ask: bases.Ask) -> None:
         """See that an answer may be passed on."""
+
+    async def judge_error(self, told: str, ask: bases.Ask) -> None:
+        """See that an error may be passed on."""
 
     def answer(self, message: Message) -> Message | None:
         """Cut an answer; None drops it."""
@@ -119,19 +124,52 @@ class Solve(Recorded):
 class Frontend(Recorded):
     """Record what a frontend is asked for, and remember what it says of its result."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._needed = bases.needed(self.request)
+        self._words: Words | None = None
+
     async def before(self, message: Message, ask: bases.Ask) -> None:
-        """Have the intent recorded."""
+        """Have the intent recorded, and nothing told that it says, until that is judged."""
         _import(message, "CacheImports", self.request)
-        if bases.needed(self.request):
+        if self._needed:
             message.Evaluate = False  # what runs, does when the result is returned
             given = [message.Definition, *message.FrontendInputs.values()]
             await bases.judge(self._schema, self._helper, self.request, given, ask)
+        if self._needed and message.Frontend:
+            self._words = Words(self._schema, self._helper, self.request, message)
+            await self._words.begin(ask)
         await self._record({"ask": "frontend", "build": _noted(message.FrontendOpt, self.request.origins)})
 
     async def judge(self, answer: Message, ask: bases.Ask) -> None:
         """See whose the images are that it is from."""
-        if bases.needed(self.request):
-            await bases.judge(self._schema, self._helper, self.request, bases.answered(answer), ask)
+        if not self._needed:
+            return
+        definitions, approved, refusal = bases.answered(answer), set[str](), None
+        try:
+            approved = await bases.judge(self._schema, self._helper, self.request, definitions, ask)
+        except Refused as error:
+            refusal = error
+        # A refusal comes as it does of an error: which of the two there was would tell of the environment.
+        if self._words:
+            await self._words.judge(ask, approved, defined=any(getattr(one, "def") for one in definitions))
+        if refusal:
+            raise refusal
+        if self._words:
+            await self._words.end(ask)
+
+    async def judge_error(self, told: str, ask: bases.Ask) -> None:
+        """See of what images it is."""
+        if self._words:
+            await self._words.judge(ask, set(), told)
+
+    async def after(self, status: str) -> None:
+        """Record the outcome."""
+        try:
+            await super().after(status)
+        finally:
+            if self._words:
+                await self._words.let_go()
 
     def answer(self, message: Message) -> Message | None:
         """Remember what the client will hand back."""
@@ -144,6 +182,31 @@ class Frontend(Recorded):
         return message
 
 
+class Progress(Treatment):
+    """Hold warnings back until the images are judged that they may be of, as the build's own progress tells."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._held: list[Message] = []
+        self._open: int | None = None  # frontends that were asked, and have not been judged to their end
+
+    def answer(self, message: Message) -> Message | None:
+        """Take warnings out, and put them into the first message that they may be told with."""
+        for warning in message.warnings:
+            if warning.vertex != loads.MARK:
+                self._held.append(warning)
+            elif warning.short == loads.OPENED:
+                self._open = (self._open or 0) + 1
+            elif warning.short == loads.CLOSED:
+                self._open = (self._open or 0) - 1
+        del message.warnings[:]
+        if self._open == 0 or not bases.needed(self.request):
+            message.warnings.extend(self._held)
+            self._held.clear()
+        del self._held[_WARNINGS:]
+        return message if message.ByteSize() else None
+
+
 class History(Treatment):
     """Show one's own builds only: those whose name begins as only the caller's can."""
 
@@ -154,6 +217,9 @@ class History(Treatment):
         if not record.Ref.startswith(facts.mark) and not facts.context.flag("sees_all"):
             return None
         record.Ref = record.Ref.removeprefix(facts.mark)
+        if bases.needed(self.request):  # they have what was said before it was judged
+            record.ClearField("logs")
+            record.ClearField("trace")
         results = [record.Result, *record.Results.values()]
         named = [record.logs, record.trace, record.externalError]
         for result in results:
@@ -175,6 +241,7 @@ TREATMENTS: dict[str, type[Treatment]] = {
     "pass": Treatment,
     "solve": Solve,
     "frontend": Frontend,
+    "progress": Progress,
     "history": History,
     "everybodys": Everybodys,
 }

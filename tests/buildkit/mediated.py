@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import h2.config
 import h2.connection
@@ -23,7 +24,8 @@ from tests.support.grpc import SCHEMA, Grpc
 from tests.support.judging import DEVELOPER
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\n\r\n"
-Answers = dict[str, list[bytes]]
+# By path: what comes, or what forms that of a call's message; a text is an error, and None never comes to an end.
+Answers = dict[str, list[bytes] | Callable[[bytes], list[bytes] | str | None]]
 
 
 def facts(
@@ -79,10 +81,14 @@ class Daemon(threading.Thread):
         elif isinstance(event, h2.events.StreamEnded):
             path = self._heads[number][":path"]
             self.calls.append((path, self._heads[number], self._bodies[number][5:]))
+            answers = self._answers.get(path, [b""])
+            found = answers(self.calls[-1][2]) if callable(answers) else answers
             connection.send_headers(number, [(":status", "200"), ("content-type", "application/grpc")])
-            for answer in self._answers.get(path, [b""]):
+            for answer in found if isinstance(found, list) else ():
                 connection.send_data(number, struct.pack(">BI", 0, len(answer)) + answer)
-            connection.send_headers(number, [("grpc-status", "0")], end_stream=True)
+            failed = [("grpc-status", "2"), ("grpc-message", quote(found))] if isinstance(found, str) else []
+            if found is not None:
+                connection.send_headers(number, failed or [("grpc-status", "0")], end_stream=True)
 
 
 class RootHelper(threading.Thread):

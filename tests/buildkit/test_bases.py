@@ -72,7 +72,7 @@ def test_what_a_frontend_is_given_is_looked_at_before_it_has_it() -> None:
         assert (asked(around, **given).status, [call[0] for call in around.daemon.calls]) == (7, [ASKED])
     with mediated(answers, reply=lambda _: {"rid": ""}) as around:
         assert asked(around, **given).status == 0
-        assert [call[0] for call in around.daemon.calls] == [ASKED, BRIDGE + "Solve"]
+        assert [call[0] for call in around.daemon.calls] == [ASKED, BRIDGE + "Ping", BRIDGE + "Solve"]
 
 
 MANY = {"refs": {"refs": {"linux/a": {"id": "r", "def": llb.definition(BUSYBOX)}}}}

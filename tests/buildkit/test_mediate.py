@@ -56,7 +56,7 @@ def test_a_solve_is_made_anew() -> None:
 
 def test_a_frontends_call_has_an_outcome_of_its_own() -> None:
     with mediated({BRIDGE + "Solve": [b""]}) as around:
-        around.client.call(BRIDGE + "Solve", message("gateway.SolveRequest", Frontend="dockerfile.v0"))
+        around.client.call(BRIDGE + "Solve", message("gateway.SolveRequest"))
         asked = around.helper.asked
         assert [one["ask"] for one in asked] == ["frontend", "outcome"]
         assert asked[1] == {"ask": "outcome", "rid": "11" * 8, "status": "0", "image": ""}
@@ -281,10 +281,10 @@ def test_a_frontend_hands_back_what_it_was_given() -> None:
 
 def test_the_history_is_ones_own() -> None:
     def event(ref: str, digest: str) -> bytes:
-        logs = {"digest": digest}
+        named = {"logs": {"digest": "sha256:9"}, "externalError": {"digest": digest}}
         return message(
             "control.BuildHistoryEvent",
-            record={"Ref": ref, "logs": logs, "FrontendAttrs": {"label:io.sockproxy.owner": "1000"}},
+            record={"Ref": ref, "FrontendAttrs": {"label:io.sockproxy.owner": "1000"}, **named},
         )
 
     answers = {
@@ -298,7 +298,7 @@ def test_the_history_is_ones_own() -> None:
         reply = around.client.call(CONTROL + "ListenBuildHistory", message("control.BuildHistoryRequest"))
         found = [SCHEMA.parse("control.BuildHistoryEvent", one).record.Ref for one in reply.messages]
         assert found == ["a"]
-        for digest, status in (("sha256:1", 0), ("sha256:2", DENIED)):
+        for digest, status in (("sha256:1", 0), ("sha256:2", DENIED), ("sha256:9", DENIED)):
             read = "/containerd.services.content.v1.Content/Read"
             assert around.client.call(read, message("content.ReadRequest", digest=digest)).status == status
         around.client.call(

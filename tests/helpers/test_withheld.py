@@ -214,6 +214,17 @@ def config(**other: object) -> dict[str, object]:
 )
 def test_no_build_is_from_what_has_its_config(kims: Keeper, told: dict[str, object], uid: int, hers: bool) -> None:
     kims.daemon.config[OLD] |= {"Layers": ["sha256:one"], "Created": "2026-01-02T03:04:05.6Z"}
+    judge_base(kims, told, uid, hers)
+
+
+@pytest.mark.parametrize("written", [None, "0001-01-01T00:00:00Z", ""])
+def test_nor_from_one_without_layers(kims: Keeper, written: str | None) -> None:
+    """BuildKit says of none when it was made; engines write that in their own ways."""
+    kims.daemon.config[OLD] |= {"Layers": None, "Created": written}
+    judge_base(kims, config(layers=[], created=""), LEE, True)
+
+
+def judge_base(kims: Keeper, told: dict[str, object], uid: int, hers: bool) -> None:
     asked = withheld.base(kims.tags.ledger, kims.daemon, of(uid, sees_all=False), told)  # type: ignore[arg-type]
     if not hers:
         finish(asked)

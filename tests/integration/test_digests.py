@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import quote
 
@@ -317,6 +318,74 @@ def test_no_platform_of_an_index_is_anothers(scene: Scene) -> None:
     assert b"a1ices" in root.ask(*uses[0]).body, "not so on the bare daemon"
     assert WHOSE in scene.pull(bob, "mixed").body.decode()
     assert bob.ask("GET", f"/images/{name}/json").status == 404
+
+
+SECRET = "a1ices-s3cret"
+# What a frontend looks up of an image's environment, and says: in an error, to --check, to --call, as it goes; and what
+# is nothing but its environment.
+TELLING = {
+    "error": ([], "FROM {}\nEXPOSE ${}\n"),
+    "check": (["--check"], "FROM {}\nWORKDIR ${}\n"),
+    "call": (["--call=outline"], "FROM {}\nARG TOLD=${}\n"),
+    "warning": (["--progress=rawjson"], "FROM {}\nWORKDIR ${}\nRUN true\n"),
+    "bare": (["--no-cache"], 'FROM {}\nCOPY --from=busybox /bin /bin\nRUN ["/bin/sh", "-c", "echo ${}"]\n'),
+}
+
+
+def own_config(env: str) -> tuple[str, str, list[tuple[str, int]]]:
+    """Form the config of an image of one's own: digest, text and layers."""
+    layer = "sha256:" + "2" * 64
+    rootfs = {"type": "layers", "diff_ids": [layer]}
+    text = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Env": [env]}, "rootfs": rootfs})
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", text, [(layer, 300)]
+
+
+def test_a_frontend_says_nothing_of_anothers_config(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
+    registry, bare = scene.registry, proxy_of.environment(users.root) | {"DOCKER_HOST": f"unix://{store.socket}"}
+
+    def offered(tag: str, text: str, layers: list[tuple[str, int]]) -> str:
+        hers = str(lay_out(users.alice, "hers", {"Dockerfile": f"{text}ENV OF={store.folder}\n"}))
+        log = build(proxy_of, users.alice, "-t", f"alices:{tag}", hers).stderr
+        return registry.offer(
+            tag, re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log)[0], layers
+        )
+
+    def said(user: User, text: str, *arguments: str, **options: object) -> CompletedProcess[str]:
+        return build(proxy_of, user, *arguments, str(lay_out(users.bob, "stolen", {"Dockerfile": text})), **options)
+
+    told = offered("told", PRIVATE, [("sha256:" + "1" * 64, 300)])
+    registry.wrap("indexed", told, len(registry.text(told)))
+    offered("bare", f"FROM scratch\nENV SECRET={SECRET}\n", [])
+    digest, config, layers = own_config("SECRET=b0bs-own")
+    own = registry.offer("own", digest, layers, config)
+    names = {"error": ":told", "check": ":indexed", "call": f"@{told}", "warning": ":told", "bare": ":bare"}
+    for way in TELLING if len(scene.tags) == 1 else ("error", "bare"):  # the store makes no difference to the rest
+        arguments, line = TELLING[way]
+        text = line.format(scene.repository + names[way], "SECRET")
+        done = said(users.root, text, *arguments, env=bare)
+        assert SECRET in done.stdout + done.stderr, f"does not work on the bare daemon: {way}: {done}"
+        done = said(users.bob, text, *arguments)
+        assert (done.returncode, WHOSE in done.stderr, SECRET in done.stdout + done.stderr) == (1, True, False), done
+    # A name that means hers when it is asked for the first time, and then no more.
+    registry.turn("turn", told, own)
+    done = said(users.bob, TELLING["error"][1].format(f"{scene.repository}:turn", "SECRET"))
+    assert ("b0bs-own" in done.stdout + done.stderr, SECRET in done.stdout + done.stderr) == (True, False), done
+
+
+def test_what_a_frontend_says_is_told(engine28: Engine, proxy28: Proxy, users: Users) -> None:
+    """Word for word, of an image that is not here yet."""
+    bare = proxy28.environment(users.root) | {"DOCKER_HOST": f"unix://{engine28.socket}"}
+    pushed = f"{engine28.registry()}/team/said:1"
+    for words in (["tag", "busybox", pushed], ["push", pushed], ["rmi", pushed]):
+        assert_done(engine28.docker(*words))
+    for way in ("error", "check", "call"):
+        arguments, line = TELLING[way]
+        context = str(lay_out(users.bob, "said", {"Dockerfile": line.format(pushed, "PATH") + "MAINTAINER x\n"}))
+        words = ["build", "--progress=quiet", *arguments, context]
+        there, here = proxy28.docker(users.root, *words, env=bare), proxy28.docker(users.bob, *words)
+        assert (here.returncode, here.stdout) == (there.returncode, there.stdout)
+        assert here.stderr.splitlines()[-1:] == there.stderr.splitlines()[-1:]
+        assert "/bin" in here.stdout + here.stderr or "is deprecated" in here.stdout
 
 
 def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.engines import Engine
 from tests.support.proxy import eventually
@@ -94,6 +94,11 @@ class ClaimingRegistry:
         self._claims["manifests"] |= {reference: told, digest(text): told}
         self._write()
 
+    def turn(self, reference: str, *manifests: str) -> None:
+        """Have a tag mean another manifest each time it is asked for; in the end the last one."""
+        self._claims["turns"] = self._claims.get("turns", {}) | {reference: list(manifests)}
+        self._write()
+
     def text(self, reference: str) -> str:
         """Give what it hands out under a tag, or a digest."""
         return str(self._claims["manifests"][reference]["text"])
@@ -101,6 +106,7 @@ class ClaimingRegistry:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    asked: ClassVar[dict[str, int]] = {}  # how often, of tags that take turns
 
     def parse_request(self) -> bool:
         """Answer a TLS handshake in plain HTTP, by which clients know to speak that to a registry on the loopback."""
@@ -113,6 +119,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         claims = json.loads(Path(sys.argv[2]).read_text())
         kind, _, reference = self.path.rpartition("/")
+        if turns := claims.get("turns", {}).get(reference):
+            asked = _Handler.asked[reference] = _Handler.asked.get(reference, 0) + 1
+            reference = turns[min(asked, len(turns)) - 1]
         if self.path == "/v2/":
             self._say(200, "", {})
         elif kind.endswith("/manifests") and reference in claims["manifests"]:

@@ -78,6 +78,7 @@ ELSEWHERE: dict[str, list[str]] = {
     "an image of another's by its digest, from a registry that only claims to have it": [
         "integration/test_digests.py::test_a_pull_brings_nothing_of_anothers",
         "integration/test_digests.py::test_no_build_is_from_anothers_manifest",
+        "integration/test_digests.py::test_a_frontend_says_nothing_of_anothers_config",
     ],
     "what keeps others from being served: connections, heads, bodies, streams, bombs": [
         "integration/test_traffic.py::test_a_flood_of_requests_slows_its_sender_alone",

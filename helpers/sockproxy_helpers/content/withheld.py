@@ -106,11 +106,16 @@ async def base(ledger: Ledger, daemon: Daemon, ctx: Context, told: dict[str, obj
     for identity, other in (await _others(ledger, daemon, ctx.caller.uid)).items():
         same = identity == config.get("id")
         if not same and str(owner_of(other) or "") == config.get("owner"):
-            wanted = config.get("layers"), str(config.get("created"))[:19]  # to the second
+            wanted = config.get("layers"), _time(config.get("created"))
             wholes = await items_of(daemon, identity)
-            same = any((_layers(whole), str(whole.get("Created"))[:19]) == wanted for whole in wholes)
+            same = any((_layers(whole), _time(whole.get("Created"))) == wanted for whole in wholes)
         if same and not ledger.find(_push(repository, identity), identity):
             raise Refused("", sentence(names.known(name) or name))
+
+
+def _time(told: object) -> str:
+    """Read when an image was made, to the second; BuildKit says nothing of one without layers."""
+    return str(told or "").replace("0001-01-01T00:00:00Z", "")[:19]
 
 
 def _layers(item: Item) -> list[str]:
