@@ -12,8 +12,10 @@ from sockproxy_helpers.calls import prunes
 from sockproxy_helpers.calls.prunes import Prunes
 from sockproxy_helpers.channel.loop import Lock, Loop
 from sockproxy_helpers.content.deletion import Instead
+from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.stream.tunnel import Gone
+from sockproxy_helpers.upstream import filters
 from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.support import Chain, run
 from tests.support.judging import DEVELOPER, context
@@ -63,7 +65,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> type[Removing]:
     monkeypatch.setattr(Removing, "status", 204)
     monkeypatch.setattr(prunes, "Daemon", Removing)
     monkeypatch.setattr(prunes, "PATIENCE", 0.01)
-    monkeypatch.setattr(prunes.time, "time", lambda: NOW)
+    monkeypatch.setattr(filters.time, "time", lambda: NOW)
     return Removing
 
 
@@ -72,7 +74,7 @@ def of(operation: str, query: list[tuple[str, str]]) -> Instead | None:
     loop = Loop()
 
     async def play() -> None:
-        found.append(await Prunes(loop, "").of(context(DEVELOPER, operation), query))
+        found.append(await Prunes(loop, "", Ledger("/nowhere")).of(context(DEVELOPER, operation), query))
 
     run(loop, play())
     return found[0]
@@ -114,7 +116,7 @@ def prune(keeper: Prunes, loop: Loop, listed: object = LISTED, **filters: list[s
 )
 def test_what_goes(filters: dict[str, list[str]], gone: str, daemon: type[Removing]) -> None:
     loop = Loop()
-    told, note = prune(Prunes(loop, ""), loop, **filters)
+    told, note = prune(Prunes(loop, "", Ledger("/nowhere")), loop, **filters)
     sizes = sum({"a": 5, "b": 0, "c": 7}[one] for one in gone)
     assert (told, note) == ({"ContainersDeleted": [one * 64 for one in gone] or None, "SpaceReclaimed": sizes}, "")
     assert daemon.asked == list(gone)
@@ -123,7 +125,7 @@ def test_what_goes(filters: dict[str, list[str]], gone: str, daemon: type[Removi
 def test_the_dead_go_too(daemon: type[Removing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "corpses", [{"Id": "d" * 64, "Created": NOW}])
     loop = Loop()
-    assert prune(Prunes(loop, ""), loop, [])[0]["ContainersDeleted"] == ["d" * 64]
+    assert prune(Prunes(loop, "", Ledger("/nowhere")), loop, [])[0]["ContainersDeleted"] == ["d" * 64]
 
 
 def test_what_is_asked_instead() -> None:
@@ -147,7 +149,7 @@ def test_filters_that_the_daemon_does_not_take(filters: dict[str, list[str]]) ->
 def test_what_stays(status: int, daemon: type[Removing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "status", status)
     loop = Loop()
-    assert prune(Prunes(loop, ""), loop) == ({"ContainersDeleted": None, "SpaceReclaimed": 0}, "")
+    assert prune(Prunes(loop, "", Ledger("/nowhere")), loop) == ({"ContainersDeleted": None, "SpaceReclaimed": 0}, "")
     assert daemon.asked == ["a", "b", "c"]
 
 
@@ -155,14 +157,14 @@ def test_what_stays(status: int, daemon: type[Removing], monkeypatch: pytest.Mon
 def test_no_list(listed: object, daemon: type[Removing]) -> None:
     loop = Loop()
     with pytest.raises(Unavailable):
-        prune(Prunes(loop, ""), loop, listed)
+        prune(Prunes(loop, "", Ledger("/nowhere")), loop, listed)
     assert daemon.asked == []
 
 
 def test_one_that_hangs_holds_nothing(daemon: type[Removing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prunes, "TOGETHER", 1)
     loop = Loop()
-    keeper, daemon.stuck["b"] = Prunes(loop, ""), Lock(loop)
+    keeper, daemon.stuck["b"] = Prunes(loop, "", Ledger("/nowhere")), Lock(loop)
     daemon.stuck["b"]._held = True
     told, note = prune(keeper, loop)
     assert told["ContainersDeleted"] == ["a" * 64, "c" * 64]
@@ -184,7 +186,7 @@ def test_who_leaves_ends_it(daemon: type[Removing], tmp_path: Path, monkeypatch:
     daemon.stuck["a"]._held = True
 
     async def client() -> None:
-        one = await Prunes(chain.loop, "").of(context(DEVELOPER, "ContainerPrune"), [])
+        one = await Prunes(chain.loop, "", Ledger("/nowhere")).of(context(DEVELOPER, "ContainerPrune"), [])
         await chain.call("ContainerPrune", instead=one)
 
     async def docker() -> None:

@@ -91,6 +91,10 @@ def test_removals_of_images(hanging: Proxy, users: Users) -> None:
     after = admin.get("GET", "/images/json?all=1")
     assert len(before) - len(after) >= 2, "steps go with it"
     assert {item["Id"] for item in before} - {item["Id"] for item in after} <= set(gone)
+    image = bob.get("POST", f"/commit?container={made}&repo=bobs-3")["Id"]
+    pruned = "/images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%7D"
+    assert {"Deleted": image} in bob.get("POST", pruned)["ImagesDeleted"]
+    admin.get("POST", pruned)
     found = admin.ask("DELETE", "/images/busybox")
     assert (found.status, "is using its referenced image" in found.message) == (409, True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -71,7 +73,7 @@ def story(root: Person, who: Person) -> Told:
     remove(grandchild + "?noprune=1")
     remove(child)
     for text, query in {"one": "", "another": "?noprune=1"}.items():
-        assert root.build(f"FROM busybox\nRUN echo {text} >/1\nRUN echo {text} >/2\n", "t=built").status == 200
+        assert root.build(f"FROM busybox\nLABEL of={text}\nRUN echo {text} >/1\n", "t=built").status == 200
         remove("built" + query)
     return told
 
@@ -80,3 +82,42 @@ def test_removals(people: People) -> None:
     ours = story(people.root, people.admin)
     people.root.clean()
     assert ours == story(people.root, people.root)
+
+
+PRUNES = [
+    ("", {"dangling": ["true"], "label": ["x"]}),
+    ("-a", {"dangling": ["0"], "label": ["x=1"], "label!": ["y"]}),
+    ("-a", {"dangling": ["false"], "until": ["1h"]}),
+    ("-a", {"dangling": ["false"], "until": ["-1h"], "label": ["x"]}),
+    ("", {"dangling": ["maybe"]}),
+    ("", {"reference": ["x"]}),
+]
+
+
+def test_prunes(people: People) -> None:
+    """Of images with one name, two or none, in use or not, made by steps or not."""
+
+    def story(who: Person) -> list[object]:
+        root, told = people.root, list[object]()
+        root.clean()
+        for query, label in (
+            ("t=one", "x=1"),
+            ("t=two&t=zwei", "x=1"),
+            ("", "x=2"),
+            ("t=used", "x=1"),
+            ("t=kept", "x=1 y="),
+        ):
+            step = f"RUN head -c {9000 + len(query)} /bin/busybox >/2\n" if query in ("t=one", "") else ""
+            dockerfile = f"FROM busybox\nLABEL of={query}\n{step}LABEL {label}\n"
+            assert root.build(dockerfile, query).status == 200
+        root.create("user", Image="used")
+        for _, filters in PRUNES:
+            answer = who.ask("POST", f"/images/prune?filters={quote(json.dumps(filters))}")
+            left = sorted(name for item in root.get("GET", "/images/json?all=1") for name in item["RepoTags"] or [])
+            gone = [next(iter(one)) for one in answer.json.get("ImagesDeleted") or ()]  # type: ignore[attr-defined]
+            told += [answer.status, sorted(gone), answer.json.get("SpaceReclaimed"), left]
+        return told
+
+    ours, theirs = story(people.admin), story(people.root)
+    assert ours == theirs
+    assert sum(one for one in theirs[2::4] if isinstance(one, int)) >= 9000

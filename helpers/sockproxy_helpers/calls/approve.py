@@ -44,11 +44,11 @@ class Approval:
     def __init__(
         self, scope: str, loop: Loop, environment: dict[str, str], shares: Shares, stager: Stager | None = None
     ) -> None:
-        self._scope, self._loop, self._shares = scope, loop, shares
+        self._scope, self._loop, self._shares, self._stager = scope, loop, shares, stager
         self._siblings = Siblings(loop, environment["SOCKPROXY_RUNTIME"])
         self._objects, self._making = Objects(), Lock(loop)
-        self._stager, self._prunes = stager, prunes.Prunes(loop, environment["SOCKPROXY_DOCKER_SOCKET"])
         self.tags, self.ledger = tags.keep(scope, loop, environment)
+        self._prunes = prunes.Prunes(loop, environment["SOCKPROXY_DOCKER_SOCKET"], self.ledger)
         self.turns, self._disk = counts.Turns(loop), disk.Disk(loop, self.ledger)
 
     async def call(

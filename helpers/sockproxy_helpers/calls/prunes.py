@@ -11,43 +11,30 @@ from __future__ import annotations
 import json
 import time
 
-from sockproxy_helpers.api import instant
 from sockproxy_helpers.api.operations import load, quote
-from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.channel.loop import Loop, Task
-from sockproxy_helpers.content import deletion
+from sockproxy_helpers.content import deletion, imageprune
 from sockproxy_helpers.content.deletion import Instead, Pause, Query
-from sockproxy_helpers.errors import Malformed, Unavailable
+from sockproxy_helpers.content.ledger import Ledger
+from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
-from sockproxy_helpers.upstream.objects import labels_of, parse
+from sockproxy_helpers.upstream.filters import Filters
+from sockproxy_helpers.upstream.objects import parse
 
 TOGETHER, PATIENCE = 8, 2.0  # removals at once; seconds for each, of which one takes milliseconds
 _STOPPED, _DEAD = ["created", "exited"], ["dead"]  # the latter is asked for alone: podman has no such state
-_TAKEN = ("label", "label!", "until")
 
 
 class Prune(Instead):
     """Hold one prune."""
 
-    def __init__(self, prunes: Prunes, filters: dict[str, list[str]]) -> None:
-        """Read the filters.
-
-        Raises:
-            Malformed: the daemon's prune would not take them.
-        """
-        for key in filters:
-            if key not in _TAKEN:
-                raise Malformed(f"invalid filter {show(key)}")
-        if len(moments := filters.get("until", [])) > 1:
-            raise Malformed("more than one until filter specified")
-        self._prunes, self._without = prunes, filters.get("label!")
-        self._until = instant.until(moments[0], time.time()) if moments else None
-        self._labels = filters.get("label", [])
+    def __init__(self, prunes: Prunes, filters: Filters) -> None:
+        self._prunes, self._filters = prunes, filters
         super().__init__(prunes.rows["ContainerList"], self._query(_STOPPED))
 
     def _query(self, states: list[str]) -> Query:
-        listed = json.dumps({"status": states, "label": self._labels}, separators=(",", ":"))
+        listed = json.dumps({"status": states, "label": self._filters.labels}, separators=(",", ":"))
         return [("all", "1"), ("size", "1"), ("filters", listed)]
 
     async def run(self, listed: bytes, pause: Pause) -> tuple[bytes, str]:
@@ -56,19 +43,12 @@ class Prune(Instead):
         dead = await self._prunes.listed(self._query(_DEAD))
         if not isinstance(found, list):
             raise Unavailable("the Docker daemon lists no containers")
-        items = {str(item.get("Id")): item for item in [*found, *dead] if self._matches(item)}
+        items = {str(item.get("Id")): item for item in [*found, *dead] if self._filters.match(item)}
         gone, left = await self._prunes.remove(list(items), pause)
         sizes = [items[identity].get("SizeRw") or 0 for identity in gone]
         told = {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes)}
         note = f"the daemon does not come back from the removal of {', '.join(map(_short, left))}" if left else ""
         return json.dumps(told, separators=(",", ":")).encode() + b"\n", note
-
-    def _matches(self, item: dict[str, object]) -> bool:
-        """Apply the filters that lists have not. Lists tell whole seconds: what was made in the very second stays."""
-        labels, made = labels_of(item), item.get("Created")
-        if self._until is not None and not (isinstance(made, int) and made < self._until // 1):
-            return False
-        return self._without is None or not all(_has(labels, text) for text in self._without)
 
 
 class Prunes:
@@ -77,8 +57,8 @@ class Prunes:
     Invariant: `_removing` has those whose removal the daemon has not come back from: no other is begun.
     """
 
-    def __init__(self, loop: Loop, docker: str) -> None:
-        self._loop, self._docker = loop, docker
+    def __init__(self, loop: Loop, docker: str, ledger: Ledger) -> None:
+        self._loop, self._docker, self._ledger = loop, docker, ledger
         self._removing: set[str] = set()
         self.rows = {row.name: row for row in reversed(load())}
 
@@ -89,7 +69,9 @@ class Prunes:
             Malformed, Unavailable: it can't be done.
         """
         if ctx.operation == "ContainerPrune":
-            return Prune(self, json.loads(dict(query).get("filters", "{}")))
+            return Prune(self, Filters(json.loads(dict(query).get("filters", "{}"))))
+        if ctx.operation == "ImagePrune":
+            return await imageprune.begin(self.connect, self.rows, self._ledger, ctx, query)
         if ctx.operation == "ImageDelete":
             return await deletion.begin(self.connect, self.rows[ctx.operation], ctx.variables, query)
         return None
@@ -135,11 +117,6 @@ class Prunes:
             self._removing.discard(identity)
             if patience.pop(identity, None) and waiting:
                 self._loop.wake(waiting)
-
-
-def _has(labels: dict[str, object], text: str) -> bool:
-    key, equals, value = text.partition("=")
-    return key in labels and (not equals or labels[key] == value)
 
 
 def _short(identity: str) -> str:
