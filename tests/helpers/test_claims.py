@@ -244,6 +244,21 @@ def test_a_name_that_is_kept_stays(keeper: Keeper, monkeypatch: pytest.MonkeyPat
     assert finish(keeper.tags.still.keep(bob, full("app"), OLD))
 
 
+def test_a_volumes_name_is_ones_own_while_it_is_used(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still, "PATIENCE", 0.05)
+    kim, again, lee = Claim(of(KIM)), Claim(of(KIM)), Claim(of(LEE))
+    keep = keeper.tags.still.keep_volume
+    run(keeper.loop, keep(kim, "data"), keep(again, "data"), keep(lee, "other"))
+    for late in keep(lee, "data"), keep(kim, "data", alone=True), keep(kim, "other"):
+        with pytest.raises(Taken, match="is being used right now: try again"):
+            run(keeper.loop, late)
+    keeper.tags.release(kim)
+    keeper.tags.release(again)
+    run(keeper.loop, keep(lee, "data", alone=True))
+    with pytest.raises(Taken, match="the volume data is being used"):
+        run(keeper.loop, keep(Claim(of(LEE)), "data"))
+
+
 def test_a_name_that_a_build_is_from_stays_from_its_owner_too(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(still, "PATIENCE", 0.05)
     keeper.set(KIM, "app", OLD)

@@ -13,12 +13,22 @@ from tests.helpers.asked import KIM, LEE, Asked, finish, identity
 from tests.support.judging import ADMIN, DEVELOPER, OWNED, context
 
 
+class Kept(list[str]):
+    """Take notes of what is kept."""
+
+    async def keep_volume(self, claim: object, name: str) -> None:
+        self.append(name)
+
+
+KEPT = Kept()
+
+
 def prepare(
     asked: Asked, host: dict[str, Any] | None = None, image: str = "busybox", rules: Any = DEVELOPER, **top: Any
 ) -> dict[str, Any]:
     """Prepare a container's filesystem part; give its HostConfig."""
     part = {"HostConfig": host or {}, **top}
-    finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image))  # type: ignore[arg-type]
+    finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image, (KEPT, None)))  # type: ignore[arg-type]
     assert isinstance(part["HostConfig"], dict)
     return part["HostConfig"]
 
@@ -53,6 +63,13 @@ def test_named_volumes_are_made_with_their_owner(asked: Asked) -> None:
         ("first", OWNED),
         ("second", {"a": "b", **OWNED}),
     ]
+
+
+def test_names_are_kept_before_they_are_used(asked: Asked) -> None:
+    KEPT.clear()
+    with pytest.raises(Refused, match="the volume name theirs is taken"):
+        prepare(asked, {"Binds": ["second:/a", "theirs:/b", "first:/c"]})
+    assert (KEPT, asked.made) == (["first", "second"], [])
 
 
 def test_a_mounts_driver_and_options_are_not_lost(asked: Asked) -> None:
@@ -171,7 +188,7 @@ def test_probes_that_an_image_brings(asked: Asked, key: str) -> None:
 
     def judge(image: str, health: object, rules: Any = DEVELOPER) -> None:
         part: dict[str, object] = {}
-        finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image, health))  # type: ignore[arg-type]
+        finish(volumes.prepare(asked, context(rules, "ContainerCreate"), part, image, (KEPT, None), health))  # type: ignore[arg-type]
 
     for given in (None, {}, {"Test": test}, {key: 0}):
         with pytest.raises(Refused, match=r"the image's health check every 1000000 ns \(allowed: --health-\S+ 1s, "):

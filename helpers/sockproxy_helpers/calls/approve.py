@@ -74,12 +74,12 @@ class Approval:
                 resolution = references.Resolution(self._objects, self.ledger, daemon, context)
                 query = await resolution.run(call.variables, query, body)
                 references.pin(context.operation, call.variables, body)
-                if context.operation == "NetworkCreate":
-                    await routes.judge(daemon, context, body)
+                await routes.judge(daemon, context, body)
                 await counts.one(daemon, context, body)
                 await execs.room(daemon, context)
                 await self._disk.room(daemon, context)
                 if self.tags:
+                    await volumes.hold(self.tags, daemon, context, call.variables.get("name"), body, approved)
                     query = await uploads.prepare(self.tags, context, call, query, resolution.naming, approved)
                 approved.instead = await self._prunes.of(context, query)
                 await statement.intent()
@@ -163,10 +163,9 @@ class Approval:
         What is asked about is part of a container's configuration, also where the call is a build.
 
         Args:
-            held: takes what counts until the sibling closes its channel: the image's name is kept still.
+            held: takes what counts until the sibling closes its channel: names of the image and of volumes.
         """
-        still = False
-        operation = str(header.get("part"))
+        still, operation = False, str(header.get("part"))
         try:
             if operation not in (PARTED, "ImageBuild"):
                 raise Malformed(f"{operation} has no parts")
@@ -179,17 +178,17 @@ class Approval:
                 references.pin(PARTED, {}, body)
                 if operation == PARTED:
                     await bridge.name(self._objects, daemon, body)
-            if self._scope == "filesystem" and isinstance(body, dict):
+            if self.tags and isinstance(body, dict):
                 image, user, name = (str(header.get(key) or "") for key in ("image", "user", "name"))
                 await self._disk.room(daemon, context)
+                held.append(Approved())
+                claim = held[-1].claim = claims.Claim(context)
                 async with self.turns.of(who.uid, "VolumeCreate"):
-                    await volumes.prepare(daemon, context, body, image, header.get("healthcheck"))
+                    kept = self.tags.still, claim
+                    await volumes.prepare(daemon, context, body, image, kept, header.get("healthcheck"))
                     if self._stager:
                         await self._stager.prepare(daemon, context, body, image, user)
-                if self.tags and name:
-                    held.append(Approved())
-                    claim = held[-1].claim = claims.Claim(context)
-                    still = await self.tags.still.keep(claim, name, image)
+                still = bool(name) and await self.tags.still.keep(claim, name, image)
         except FAULTS as error:
             return fault(error)
         return {"body": body, "still": still, "given": access.given(context)}

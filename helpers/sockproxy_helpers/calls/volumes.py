@@ -6,8 +6,12 @@ The daemon would make them itself, without labels: nobody's.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from sockproxy_helpers.api.operations import quote
+from sockproxy_helpers.content.claims import Claim
+from sockproxy_helpers.content.still import Still
+from sockproxy_helpers.content.tags import Tags
 from sockproxy_helpers.errors import Malformed, Refused
 from sockproxy_helpers.judge import bounds
 from sockproxy_helpers.judge.context import Context
@@ -17,16 +21,21 @@ from sockproxy_helpers.totals import counts
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.image import config_of
 from sockproxy_helpers.upstream.objects import OWNER, Object, owner_of, parse
+from .approved import Approved
 
 Part = dict[str, object]
 
 
-async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, health: object = None) -> None:
+Kept = tuple[Still, Claim]
+
+
+async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, kept: Kept, health: object = None) -> None:
     """Make named volumes, and turn anonymous ones into mounts that carry the owner's label.
 
     Args:
         part: the filesystem part of a ContainerCreate, approved and resolved; changed in place.
         image: whose VOLUMEs the daemon will make, too, and whose HEALTHCHECK it will run.
+        kept: has names of volumes mean the same until the daemon is done with the container, and for whom.
         health: what the container has of its own of the latter.
 
     Raises:
@@ -58,6 +67,9 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, health: 
     made: list[Part] = [{"Type": "volume", "Target": target} for target in sorted(_clean(wanted) - _clean(taken))]
     anonymous = len(made) + sum(not mount.get("Source") for mount in own)
     await counts.volumes(daemon, ctx, {str(wish["Name"]) for wish in wishes}, anonymous)
+    for name in sorted({str(wish["Name"]) for wish in wishes}):
+        await _judge(daemon, name, ctx.sees)  # what is another's is not to be kept from its owner
+        await kept[0].keep_volume(kept[1], name)
     for wish in wishes:
         await _make(daemon, ctx, wish)
     for mount in made:
@@ -81,6 +93,31 @@ def _label(mount: dict[str, object], ctx: Context) -> Part:
     return {"Labels": options["Labels"], "Driver": driver.get("Name", ""), "DriverOpts": driver.get("Options") or {}}
 
 
+async def hold(tags: Tags, daemon: Daemon, ctx: Context, removed: str | None, body: object, approved: Approved) -> None:
+    """Have the name of a volume that is made or removed mean the same until the daemon is done with the call.
+
+    Raises:
+        Refused: it has come to be somebody else's meanwhile.
+    """
+    made = body.get("Name") if ctx.operation == "VolumeCreate" and isinstance(body, dict) else None
+    name = removed if ctx.operation == "VolumeDelete" else made
+    if name:
+        approved.claim = Claim(ctx)
+        await tags.still.keep_volume(approved.claim, str(name), alone=name == removed)
+        await _judge(daemon, str(name), ctx.owns if name == removed else ctx.sees)
+
+
+async def _judge(daemon: Daemon, name: str, may: Callable[[int | None], bool]) -> None:
+    status, answer = await daemon.request("GET", f"/volumes/{quote(name)}")
+    if status == 200:
+        _see(name, owner_of(_parse(answer)), may)
+
+
+def _see(name: str, owner: int | None, may: Callable[[int | None], bool]) -> None:
+    if not may(owner):
+        raise Refused("", f"the volume name {name} is taken: choose another")
+
+
 async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
     """Make a volume, or find the caller's own: the daemon gives back an old one of the same name, labels and all."""
     labels = wish.get("Labels", {})
@@ -91,8 +128,7 @@ async def _make(daemon: Daemon, ctx: Context, wish: Part) -> None:
     if status != 201:
         raise Malformed(f"volume {wish['Name']}: {volume.get('message')}")
     item = Object("volume", name := str(wish["Name"]), name, owner_of(volume), shared=False)
-    if not ctx.sees(item.owner):
-        raise Refused("", f"the volume name {name} is taken: choose another")
+    _see(name, item.owner, ctx.sees)
     ctx.found.append(item)
 
 

@@ -1,4 +1,4 @@
-"""Keep names of images from changing hands while the daemon looks them up for somebody.
+"""Keep names of images, and volumes, from changing hands while the daemon looks them up for somebody.
 
 A name that was judged is sent where people are to see it again: as a container's image, in a saved archive, to a
 registry. What it means must then be what it meant when it was judged, so who else wants it has to wait, and is refused
@@ -78,6 +78,23 @@ class Still:
         finally:
             daemon.close()
         raise Taken(name, f"the name {names.familiar(name)} is being set right now: try again when that is done")
+
+    async def keep_volume(self, claim: Claim, name: str, *, alone: bool = False) -> None:
+        """Have nobody else make or remove a volume of this name until `drop`: volumes have names only, and no IDs.
+
+        Args:
+            alone: nor the owner, in another call.
+
+        Raises:
+            Taken: others are at it, and that takes long.
+        """
+        uid, kept, seconds = _NOBODY if alone else claim.uid, f"volume {name}", 0.0
+        while any(alone or one != uid for one in self._kept.get(kept, ())):
+            if seconds >= PATIENCE:
+                raise Taken(name, f"the volume {name} is being used right now: try again when that is done")
+            await self._loop.wait({}, PAUSE)
+            seconds += PAUSE
+        self._keep(claim, kept, uid)
 
     async def means(self, name: str, identity: str | None) -> bool:
         """Tell whether a name still names an image."""
