@@ -16,6 +16,7 @@ import trio
 from google.protobuf.message import DecodeError
 
 from sockproxy.buildkit import methods
+from sockproxy.buildkit.following import Following
 from sockproxy.buildkit.helper import Helper
 from sockproxy.buildkit.http2 import Side
 from sockproxy.buildkit.judge import clean, judge
@@ -25,7 +26,7 @@ from sockproxy.buildkit.schema import Message, Schema
 from sockproxy.buildkit.stream import Headers, ProtocolError, Reset, Stream
 from sockproxy.buildkit.treatments import TREATMENTS, Treatment
 from sockproxy.buildkit.words import Again
-from sockproxy_helpers.errors import Malformed, Refused, Unavailable
+from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 
 
 class Mediation:
@@ -45,6 +46,7 @@ class Mediation:
         self._client = Side(self._client_socket, self._opened)
         self._daemon = Side(trio.socket.from_stdlib_socket(daemon))
         self._nursery: trio.Nursery | None = None
+        self._following = Following()
 
     async def run(self, head: bytes, early_client: bytes, early_daemon: bytes) -> None:
         """Mediate until either side ends, or the helper does.
@@ -132,13 +134,25 @@ class Mediation:
             await self._answer_here(stream, method)
             return
         message = self._schema.parse(method.request, await self._message(stream))
-        judge(self._schema, method.request, message, request)
-        treatment = TREATMENTS[method.treat](self._schema, self._helper, request, method)
-        await treatment.before(message, functools.partial(self._ask, head))
+        solve = method.treat == "solve"
+        named = str(message.Ref) if solve or method.treat == "progress" else build
+        if solve:
+            self._following.forget(named)
+        try:
+            judge(self._schema, method.request, message, request)
+            treatment = TREATMENTS[method.treat](self._schema, self._helper, request, method)
+            await treatment.before(message, functools.partial(self._ask, head))
+        except FAULTS:
+            if solve:
+                self._following.refuse(named)
+            raise
         if treatment.local:
             await self._answer_here(stream, method)
             return
-        await self._forward(stream, method, head, message.SerializeToString(), treatment)
+        with self._following.follow("" if solve else named) as followed:
+            await self._forward(stream, method, head, message.SerializeToString(), treatment)
+        if followed.cancelled_caught:
+            await self._answer_here(stream, method, None if method.many else NotFound("the build was refused"))
 
     async def _message(self, stream: Stream) -> bytes:
         """Read a call's one message, to the end of what the client sends."""
@@ -147,12 +161,12 @@ class Mediation:
             raise Malformed("a call carries one message")
         return untrusted_message
 
-    async def _answer_here(self, stream: Stream, method: Method) -> None:
-        """Answer with nothing, in the daemon's place."""
-        await self._client.send_head(stream, methods.ANSWER_HEAD)
-        if not method.many:
+    async def _answer_here(self, stream: Stream, method: Method, fault: Fault | None = None) -> None:
+        """Answer in the daemon's place: with nothing, or an error."""
+        await self._begin(stream)
+        if not method.many and not fault:
             await self._client.send_message(stream, b"")
-        await self._client.send_head(stream, methods.trailers(None, ""), end=True)
+        await self._client.send_head(stream, methods.trailers(fault, self._facts.request_id), end=True)
 
     async def _forward(self, stream: Stream, method: Method, head: Headers, body: bytes, treatment: Treatment) -> None:
         over = False

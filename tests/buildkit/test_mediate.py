@@ -493,3 +493,27 @@ async def test_a_root_helper_that_is_gone() -> None:
     theirs.close()
     with ours, pytest.raises(Unavailable, match="the filesystem helper is gone"):
         await Helper(ours).ask({"ask": "solve"})
+
+
+def test_what_is_asked_about_a_build_that_is_refused_ends() -> None:
+    """BuildKit would wait for it, and clients for the answer."""
+    waiting = {CONTROL + "Status": lambda _: None, BRIDGE + "Ping": lambda _: None}
+    with mediated(waiting) as around:  # type: ignore[arg-type]
+        client = around.client
+
+        def status(ref: str) -> int:
+            return client.start(CONTROL + "Status", message("control.StatusRequest", Ref=ref))
+
+        early, other = status("r"), status("other")
+        ping = client.start(BRIDGE + "Ping", b"", buildkit_controlapi_buildid="r")
+        solve = {"Ref": "r", "Session": "s"}
+        attrs = {"force-network-mode": "host"}
+        assert client.call(CONTROL + "Solve", message("control.SolveRequest", FrontendAttrs=attrs, **solve)).status == 7
+        assert [client.wait(number).status for number in (early, ping, status("r"))] == [0, 5, 0]
+        assert not client.replies[other].done
+        assert client.call(CONTROL + "Solve", message("control.SolveRequest", **solve)).status == 0  # another try
+        assert not client.replies[number := status("r")].done
+        client.call(CONTROL + "Info")
+        assert not client.replies[number].done
+        denied = [question["ask"] for question in around.helper.asked].count("refused")
+        assert denied == 1
