@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from typing import Any
 
 from sockproxy.buildkit import loads
 from sockproxy.buildkit.attributes import RULES
@@ -11,6 +12,7 @@ from sockproxy.buildkit.request import Request
 from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.errors import Malformed
 
+_SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
 CONFIG, PLATFORMS = "containerimage.config", "refs.platforms"  # BuildKit's exporter/containerimage/exptypes
 
 
@@ -68,9 +70,12 @@ def warned(value: str, request: Request) -> str:
     return value
 
 
-def sent_details(value: list[object], request: Request) -> list[object]:
-    """Leave out the details of a client's own error: the daemon has no use for them."""
-    return []
+def sent_details(value: list[Any], request: Request) -> list[Any]:
+    """Keep of a client's own error where in its Dockerfile it is: clients print that when the daemon says it again.
+
+    The daemon has no use for anything else.
+    """
+    return [item for item in value if item.type_url == _SOURCE]
 
 
 RULES |= {function.__name__: function for function in (returned, handed_back, own_content, warned, sent_details)}

@@ -279,6 +279,17 @@ def test_a_frontend_hands_back_what_it_was_given() -> None:
         assert around.client.call(BRIDGE + "Return", other, **build).status == DENIED
 
 
+def test_of_a_clients_error_the_daemon_gets_where_it_is() -> None:
+    details = [
+        {"type_url": f"github.com/moby/buildkit/{kind}", "value": b"{}"} for kind in ("errdefs.Source+json", "x")
+    ]
+    with mediated() as around:
+        returned = message("gateway.ReturnRequest", error={"code": 2, "message": "no", "details": details})
+        assert around.client.call(BRIDGE + "Return", returned, buildkit_controlapi_buildid="b").status == 0
+        (kept,) = around.sent("gateway.ReturnRequest").error.details
+        assert (kept.type_url, kept.value) == ("github.com/moby/buildkit/errdefs.Source+json", b"{}")
+
+
 def test_the_history_is_ones_own() -> None:
     def event(ref: str, digest: str) -> bytes:
         named = {"logs": {"digest": "sha256:9"}, "externalError": {"digest": digest}}

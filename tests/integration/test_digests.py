@@ -344,8 +344,8 @@ def test_a_frontend_says_nothing_of_anothers_config(scene: Scene, store: Engine,
     registry, bare = scene.registry, proxy_of.environment(users.root) | {"DOCKER_HOST": f"unix://{store.socket}"}
 
     def offered(tag: str, text: str, layers: list[tuple[str, int]]) -> str:
-        hers = str(lay_out(users.alice, "hers", {"Dockerfile": f"{text}ENV OF={store.folder}\n"}))
-        log = build(proxy_of, users.alice, "-t", f"alices:{tag}", hers).stderr
+        context = str(lay_out(users.alice, "hers", {"Dockerfile": f"{text}ENV OF={store.folder}\n"}))
+        log = build(proxy_of, users.alice, "-t", f"alices:{tag}", context).stderr
         return registry.offer(
             tag, re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log)[0], layers
         )
@@ -353,9 +353,12 @@ def test_a_frontend_says_nothing_of_anothers_config(scene: Scene, store: Engine,
     def said(user: User, text: str, *arguments: str, **options: object) -> CompletedProcess[str]:
         return build(proxy_of, user, *arguments, str(lay_out(users.bob, "stolen", {"Dockerfile": text})), **options)
 
-    told = offered("told", PRIVATE, [("sha256:" + "1" * 64, 300)])
+    def hers() -> str:
+        offered("bare", f"FROM scratch\nENV SECRET={SECRET}\n", [])
+        return offered("told", PRIVATE, [("sha256:" + "1" * 64, 300)])
+
+    told = hers()
     registry.wrap("indexed", told, len(registry.text(told)))
-    offered("bare", f"FROM scratch\nENV SECRET={SECRET}\n", [])
     digest, config, layers = own_config("SECRET=b0bs-own")
     own = registry.offer("own", digest, layers, config)
     names = {"error": ":told", "check": ":indexed", "call": f"@{told}", "warning": ":told", "bare": ":bare"}
@@ -363,6 +366,9 @@ def test_a_frontend_says_nothing_of_anothers_config(scene: Scene, store: Engine,
         arguments, line = TELLING[way]
         text = line.format(scene.repository + names[way], "SECRET")
         done = said(users.root, text, *arguments, env=bare)
+        if "from remote: not found" in done.stderr:  # the classic store collects configs that no build holds
+            assert hers() == told
+            done = said(users.root, text, *arguments, env=bare)
         assert SECRET in done.stdout + done.stderr, f"does not work on the bare daemon: {way}: {done}"
         done = said(users.bob, text, *arguments)
         assert (done.returncode, WHOSE in done.stderr, SECRET in done.stdout + done.stderr) == (1, True, False), done
@@ -378,14 +384,13 @@ def test_what_a_frontend_says_is_told(engine28: Engine, proxy28: Proxy, users: U
     pushed = f"{engine28.registry()}/team/said:1"
     for words in (["tag", "busybox", pushed], ["push", pushed], ["rmi", pushed]):
         assert_done(engine28.docker(*words))
-    for way in ("error", "check", "call"):
+    for way, says in {"error": ">>> EXPOSE $PATH", "check": "is deprecated", "call": "TOLD        /bin"}.items():
         arguments, line = TELLING[way]
         context = str(lay_out(users.bob, "said", {"Dockerfile": line.format(pushed, "PATH") + "MAINTAINER x\n"}))
         words = ["build", "--progress=quiet", *arguments, context]
         there, here = proxy28.docker(users.root, *words, env=bare), proxy28.docker(users.bob, *words)
-        assert (here.returncode, here.stdout) == (there.returncode, there.stdout)
-        assert here.stderr.splitlines()[-1:] == there.stderr.splitlines()[-1:]
-        assert "/bin" in here.stdout + here.stderr or "is deprecated" in here.stdout
+        assert (here.returncode, here.stdout, here.stderr) == (there.returncode, there.stdout, there.stderr)
+        assert says in here.stdout + here.stderr
 
 
 def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
