@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sockproxy.doctor import host, kernel, pam, ways
+from sockproxy.doctor import host, kernel, networks, pam, ways
 from sockproxy.doctor.machine import Finding, Machine
 
 
@@ -23,6 +23,7 @@ CHECKS = (
     Check("tcp", "the daemon listens on no TCP port", ways.tcp),
     Check("other-sockets", "no other socket makes who opens it root", ways.other_sockets),
     Check("containers", "no container has the daemon's socket", ways.containers),
+    Check("networks", "no network takes the host's own traffic", networks.taken),
     Check("serving", "sockproxy answers", host.serving),
     Check("code", "only root can change what root runs", host.code),
     Check("accounts", "the unprivileged processes' users are in no further groups", host.accounts),

@@ -47,6 +47,13 @@ class Small(Machine):
             "/info": GOOD_INFO,
             "/containers/json": [{"Names": ["/web"], "Mounts": [{"Source": "/srv/www"}]}],
         }
+        net = {
+            "Id": "1" * 64,
+            "Name": "own",
+            "IPAM": {"Config": [{"Subnet": "172.20.0.0/16"}, {"Subnet": "fd00::/64"}]},
+        }
+        none = {"Id": "2" * 64, "Name": "none", "IPAM": {"Config": None}, "Options": None}
+        self.answers["/networks"] = [net, none]
         self.system_calls: dict[int, tuple[int, int]] = {}
         self.maps: dict[str, str] = {}
         self.tries = False
@@ -235,6 +242,16 @@ def _answer(target: str, answer: object) -> Callable[[Small], None]:
     return lambda machine: machine.answers.update({target: answer})
 
 
+def _host_of(resolv: str, *routes: str) -> Callable[[Small], None]:
+    own = f"br-{'1' * 12}\t000014AC\t0\t1\t0\t0\t0\t0000FFFF", "eth0\t00000000\t010011AC\t3\t0\t0\t0\t00000000"
+
+    def change(machine: Small) -> None:
+        machine.write("/etc/resolv.conf", f"# names\nnameserver odd\nnameserver\nnameserver 192.0.2.53\n{resolv}\n")
+        machine.write("/proc/net/route", "\n".join(["Iface\tDestination", *own, *routes, ""]))
+
+    return change
+
+
 def _no(number: int) -> Callable[[Small], None]:
     return lambda machine: machine.system_calls.update({number: (-1, errno.ENOSYS)})
 
@@ -255,6 +272,13 @@ CASES: list[tuple[str, Callable[[Small], None], str]] = [
     ("containers", _answer("/containers/json", [{"Names": ["/p"], "Mounts": [{"Source": DOCKER}]}]), "container 'p'"),
     ("containers", _answer("/containers/json", [{"Names": ["/p"], "Mounts": [{"Source": "/"}]}]), "has / of the host"),
     ("containers", _answer("/containers/json", [{"Names": ["/p"], "Mounts": [{"Source": "/run"}]}]), "has /run of"),
+    ("networks", _host_of("nameserver 172.20.0.53"), "'own' (172.20.0.0/16) has the host's name server 172.20.0.53/32"),
+    ("networks", _host_of("nameserver fd00::5%eth0"), "'own' (fd00::/64) has the host's name server fd00::5/128"),
+    (
+        "networks",
+        _host_of("", "tun0\t001414AC\t0\t1\t0\t0\t0\t00FFFFFF"),
+        "a part of 172.20.20.0/24, to which the host",
+    ),
     ("serving", lambda machine: (machine.folder / LISTEN[1:]).unlink(), "there is no socket"),
     ("serving", _answer("/version", ConnectionRefusedError("refused")), "does not answer"),
     ("serving", _answer("/version", ValueError("GET /version: HTTP/1.1 502 Bad")), "does not answer well"),
@@ -346,7 +370,12 @@ def test_the_container_that_sockproxy_runs_in_has_the_socket_by_right(machine: S
     assert result.facts == ["but this one, which is sockproxy's own"]
 
 
-@pytest.mark.parametrize("name", ["tcp", "other-sockets", "containers"])
+def test_a_networks_own_route_is_no_other(machine: Small) -> None:
+    _host_of("")(machine)
+    assert run("networks", machine).findings == []
+
+
+@pytest.mark.parametrize("name", ["tcp", "other-sockets", "containers", "networks"])
 def test_what_only_root_can_see_is_unknown_not_fine(name: str, machine: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.dockerd()
     refuse = lambda *_: (_ for _ in ()).throw(Unknown("for root"))  # noqa: E731
