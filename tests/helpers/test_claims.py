@@ -108,7 +108,7 @@ class Keeper:
 
 def of(uid: int, **totals: int) -> Context:
     rules = {**DEVELOPER, "totals": {**DEVELOPER["totals"], **totals}}  # type: ignore[dict-item]
-    return context(rules, "ImageTag", Caller(uid, uid, 0, f"u{uid}", [], "/"))
+    return context(rules, "ImageCreate", Caller(uid, uid, 0, f"u{uid}", [], "/"))
 
 
 @pytest.fixture
@@ -417,6 +417,27 @@ def test_what_an_index_says_of_its_manifests(keeper: Keeper) -> None:
     assert keeper.daemon.images == {}
     with pytest.raises(Refused, match="described in 8192 bytes together"):
         withheld.refuse(claim)
+
+
+def test_a_tag_brings_nothing(keeper: Keeper) -> None:
+    """So the daemon is not asked for all images, before nor after."""
+    asked: list[str] = []
+    request, ctx = keeper.daemon.request, of(KIM)
+
+    async def noting(method: str, target: str, *rest: bytes, **more: object) -> tuple[int, bytes]:
+        asked.append(target)
+        return await request(method, target, *rest, **more)
+
+    keeper.daemon.request = noting  # type: ignore[method-assign]
+    for operation in ("ImageTag", "ImageCreate"):
+        ctx.operation = operation
+        claim = finish(keeper.tags.claim(ctx, Wish([full("new")])))
+        keeper.daemon.set("new", OLD)
+        finish(keeper.tags.settle(claim))
+        assert keeper.entry("new") == (KIM, OLD, "")
+        assert (
+            sum(target.startswith("/images/json") for target in asked) == {"ImageTag": 0, "ImageCreate": 2}[operation]
+        )
 
 
 def test_who_may_have_few_names_builds_all_the_same(keeper: Keeper) -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import socket
+from contextlib import suppress
 from urllib.parse import unquote
 
 import pytest
@@ -14,7 +15,7 @@ from sockproxy_helpers.api import names
 from sockproxy_helpers.api.names import full
 from sockproxy_helpers.calls import uploads
 from sockproxy_helpers.calls.approved import Approved
-from sockproxy_helpers.content import platforms, withheld
+from sockproxy_helpers.content import platforms, pushes, withheld
 from sockproxy_helpers.content.claims import Taken
 from sockproxy_helpers.content.concluded import Concluded
 from sockproxy_helpers.content.images import Image, View
@@ -141,7 +142,8 @@ TAKEN = b'6e\r\n{"status":"latest: digest: ' + OLD.encode() + b' size: 527"}\r\n
         (TAKEN, True),
         (b"", False),
         (b'{"status":"Preparing"}\r\n', False),
-        (TAKEN + b'{"errorDetail":{"message":"denied"},"error":"denied"}\r\n', False),
+        (TAKEN + b'{"errorDetail":{"message":"denied"},"error":"denied"}\r\n', True),  # of the next tag
+        (TAKEN.replace(b"latest", b"other"), False),
         (json.dumps({"errorDetail": {"message": TAKEN.decode()}}).encode()[-1000:], False),
     ],
 )
@@ -163,12 +165,41 @@ def test_a_push_counts_when_the_registry_took_it(
     assert ledger.pushes(uid) == ([f"{names.repository(full('kims'))} {OLD}"] if taken else [])
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+def test_of_several_tags_those_count_that_the_registry_took(kims: Keeper, size: int) -> None:
+    """However the answer is cut, and whatever lies between: of the third its error's words are none of the daemon's."""
+    kims.set(KIM, "kims:two", NEW)
+    kims.set(KIM, "kims:three", OLD)
+    parts = [b'{"status":"The push refers to repository"}\r\n' * 60, *(
+        b'{"status":"%b: digest: %b size: 527"}\r\n' % (tag, NEW.encode()) for tag in (b"two", b"latest")
+    ), b'{"status":"Pushing"}\r\n' * 60, withheld.line('"status":"three: digest: ' + OLD + ' size: 1"')]  # fmt: skip
+    data = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    (source, far), (sink, near) = socket.socketpair(), socket.socketpair()
+    for sock in (source, sink, near):
+        sock.setblocking(False)
+    flow = Concluded(source, sink, data[:9], chunks := Chunks())
+    assert chunks.feed(memoryview(data[:9])) == 9
+    for start in range(9, len(data), size):
+        far.sendall(data[start : start + size])
+        for _ in range(9):
+            flow.step()
+        with suppress(BlockingIOError):
+            near.recv(100_000)
+    assert flow.held
+    pushed = {full(name): identity for name, identity in (("kims", OLD), ("kims:two", NEW), ("kims:three", OLD))}
+    finish(pushes.taken(kims.tags, KIM, {name: f"{pushed[name]}{name[-3:]}" for name in pushed})(flow.told))  # type: ignore[arg-type]
+    repository = names.repository(full("kims"))
+    assert kims.tags.ledger.pushes(KIM) == [f"{repository} {OLD}est", f"{repository} {NEW}two"]
+    for sock in (source, far, sink, near):
+        sock.close()
+
+
 def test_a_push_that_can_not_be_written_down(kims: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kims.tags.ledger, "put", full_disk)
-    last = uploads.taken(kims.tags, KIM, {full("kims"): OLD})
+    last = pushes.taken(kims.tags, KIM, {full("kims"): OLD})
     assert b"so nobody else may pull it: No space left on device" in finish(last(TAKEN))
 
 

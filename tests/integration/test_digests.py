@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from sockproxy_helpers.content.ledger import Ledger
 from tests.integration.conftest import People
 from tests.integration.test_buildkit import build
 from tests.integration.test_buildkit import folder as lay_out
@@ -412,6 +413,13 @@ def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: 
     assert_done(proxy_of.docker(users.root, "rmi", roots))
     assert_done(proxy_of.docker(bob, "pull", roots))
     assert_done(proxy_of.docker(bob, "rmi", roots))
+    several = [f"{registry}/team/several:{tag}" for tag in (1, 2)]  # of which it takes some only: see `test_withheld`
+    for tag in several:
+        assert_done(proxy_of.docker(alice, "tag", "alices:1", tag))
+    assert_done(proxy_of.docker(alice, "push", "-a", f"{registry}/team/several"))
+    assert_done(proxy_of.docker(alice, "rmi", *several))
+    assert_done(proxy_of.docker(bob, "pull", several[1]))
+    assert_done(proxy_of.docker(bob, "rmi", several[1]))
     # Under another name, of the same repository; and by BuildKit, which pushes what it has made.
     assert_done(proxy_of.docker(alice, "rmi", name))
     assert_done(proxy_of.docker(bob, "pull", name))
@@ -421,6 +429,10 @@ def test_what_its_owner_pushed_is_pulled(scene: Scene, store: Engine, proxy_of: 
     assert_done(build(proxy_of, alice, "-t", pushed, "--push", context))
     assert_done(proxy_of.docker(bob, "pull", pushed))
     assert proxy_of.docker(bob, "run", "--rm", pushed, "cat", "/file").stdout == "pushed\n"
+    assert_done(build(proxy_of, users.root, "-t", f"{registry}/team/built:1", "--push", context))
+    ledger = Ledger(str(proxy_of.folder / "state" / "filesystem"))
+    ledger.refresh()
+    assert f"{registry}/team/built" in [name.partition(" ")[0] for name in ledger.pushes(0)]
 
 
 def test_a_load_brings_what_its_archive_has(scene: Scene) -> None:

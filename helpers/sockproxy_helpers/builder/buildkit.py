@@ -13,7 +13,7 @@ from sockproxy_helpers.api import names
 from sockproxy_helpers.audit.record import Recorder
 from sockproxy_helpers.channel import wire
 from sockproxy_helpers.channel.loop import IN, Loop
-from sockproxy_helpers.content import withheld
+from sockproxy_helpers.content import pushes, withheld
 from sockproxy_helpers.content.claims import Claim, Wish
 from sockproxy_helpers.content.ledger import Ledger
 from sockproxy_helpers.content.tags import Tags
@@ -49,6 +49,7 @@ class Mediated:
         self._context = Context(decision.rules, who, "ImageBuild", decision.role)  # which it is a way to
         self._ledger, self._tags, self._shares = ledger, tags, shares
         self._open: dict[str, Claim | None] = {}  # what is under way, with the names that it may set
+        self._pushing: dict[str, list[str]] = {}  # of who needs no claim, the names that it may push
         self._kept = Kept(tags, self._context) if tags else None
 
     async def run(self, front: int, client: socket.socket, daemon: Daemon, head: bytes, early: bytes) -> None:
@@ -72,13 +73,8 @@ class Mediated:
             try:
                 channel.connect(f"{self._runtime}/build/build.sock")
                 cgroup = await self._shares.name(asking, self._context, path=True)
-                sizes = {"head": len(head), "early": len(early)}
-                told = {
-                    **facts(self._who, self._decision, self._policy),
-                    "rid": self._record["rid"],
-                    "cgroup": cgroup,
-                    **sizes,
-                }
+                told = facts(self._who, self._decision, self._policy) | {"rid": self._record["rid"], "cgroup": cgroup}
+                told |= {"head": len(head), "early": len(early)}
                 message = wire.pack(told, head + early + bytes(daemon.received))
                 wire.send(channel, message, [client.fileno(), sock.fileno()])
                 daemon.close()  # the mediator has it now
@@ -86,7 +82,8 @@ class Mediated:
                 raise Unavailable("the build mediator is not there", 503) from error
             await self._answer(channel, front, asking)
         finally:
-            _open[uid] -= 1
+            if left := _open.pop(uid) - 1:
+                _open[uid] = left
             asking.close()
             self._loop.close(channel)
 
@@ -124,9 +121,8 @@ class Mediated:
             if ask == "base":
                 await withheld.base(self._ledger, daemon, self._context, question)
             elif ask == "keep" and self._kept:
-                return {
-                    "kept": await self._kept.begin(str(question.get("name")), self._open.get(str(question.get("rid"))))
-                }
+                claim = self._open.get(str(question.get("rid")))
+                return {"kept": await self._kept.begin(str(question.get("name")), claim)}
             elif ask == "kept" and self._kept:
                 await self._kept.end(str(question.get("kept")))
             elif ask == "frontend":
@@ -154,6 +150,8 @@ class Mediated:
             claim = await self._tags.claim(self._context, Wish([names.settable(str(tag)) for tag in tags]))
             claim.pushes = question.get("pushes") is True
         rid = await self._intend("BuildKitSolve", plain(question.get("build")), tags, claim)
+        if not claim and question.get("pushes") is True:
+            self._pushing[rid] = [names.settable(str(tag)) for tag in tags]
         return {"rid": rid, "foreign": foreign}
 
     async def _share(self, daemon: Daemon) -> None:
@@ -173,7 +171,9 @@ class Mediated:
 
     async def _over(self, rid: str, out: dict[str, str]) -> None:
         """Settle a build's names before the client knows that it is done."""
-        claim = self._open.get(rid)
+        claim, pushed = self._open.get(rid), self._pushing.pop(rid, [])
+        if pushed and self._tags and out["grpc_status"] == "0":
+            await pushes.built(self._tags, self._who.uid, pushed)
         if claim and self._tags:
             claim.pushes = claim.pushes and out["grpc_status"] == "0"
             await self._tags.conclude(claim, claim.names)

@@ -37,7 +37,8 @@ class Exchange(Transfer):
         keep: the client's connection can carry a further request.
         left_over: bytes of the client's behind this request.
         tail: of a streamed answer in chunks, for the record.
-        last: is awaited before the client gets the end of an answer in chunks, and gives what to add there.
+        last: is awaited before the client gets the end of an answer in chunks, and gives what to add there; it is given
+            what the answer told of pushes.
         lingering: the daemon's connection, when the call was broken off and the daemon may not be done with it.
     """
 
@@ -141,7 +142,7 @@ class Exchange(Transfer):
         try:
             while not flow.done:
                 if self.last and isinstance(flow, Concluded) and flow.held:
-                    flow.finish(await self.last(flow.tail))
+                    flow.finish(await self.last(flow.told))
                 await self._wait([flow], {})
         except Broken as error:
             if error.sock is daemon:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from sockproxy_helpers.api import names
-from sockproxy_helpers.content import images, loads, withheld
+from sockproxy_helpers.content import images, loads, pushes, withheld
 from sockproxy_helpers.content.builds import Build
 from sockproxy_helpers.content.claims import Claim, Taken, Wish
 from sockproxy_helpers.content.naming import Naming
@@ -21,9 +19,6 @@ from .call import Call
 SAVING = ("ImageGet", "ImageGetAll")  # names are looked up before the answer begins
 _DEVICES = (b"3", b"4")  # character and block special files
 _FILES = (b"0", b"\0", b"7", b"1", b"2", b"5")  # and links to them, and folders
-# What the registry then has, as dockerd says it for each tag in the end. Quotes in a message, as an error's, would have
-# a backslash before them.
-_PUSHED = re.compile(rb'"status":"[A-Za-z0-9_.-]{1,128}: digest: sha256:[0-9a-f]{64} size: [0-9]+"')
 Query = list[tuple[str, str]]
 
 
@@ -42,7 +37,7 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         return query
     if ctx.flag("sees_all"):
         if ctx.operation == "ImagePush":
-            approved.last = taken(tags, ctx.caller.uid, await named(tags, call, query))
+            approved.last = pushes.taken(tags, ctx.caller.uid, await named(tags, call, query))
         return query
     if ctx.operation == "ImageLoad":
         claim = approved.claim = Claim(ctx)
@@ -66,7 +61,7 @@ async def prepare(tags: Tags, ctx: Context, call: Call, query: Query, naming: Na
         approved.claim = Claim(ctx)
         found = await _keep(tags, approved.claim, naming)
         if ctx.operation == "ImagePush":
-            approved.last = taken(tags, ctx.caller.uid, found)
+            approved.last = pushes.taken(tags, ctx.caller.uid, found)
     return query
 
 
@@ -93,22 +88,6 @@ async def named(tags: Tags, call: Call, query: Query) -> dict[str, str]:
         return {}
     finally:
         daemon.close()
-
-
-def taken(tags: Tags, uid: int, pushed: dict[str, str]) -> Last:
-    """Give what to do at a push's end: what the registry has taken all of is written down as pushed there."""
-
-    async def last(tail: bytes) -> bytes:
-        try:
-            if _PUSHED.search(tail) and b'"error"' not in tail:
-                for name, image in pushed.items():
-                    withheld.pushed(tags.ledger, uid, names.repository(name), image)
-        except OSError as error:
-            why = f"it was pushed, but that can't be written down, so nobody else may pull it: {error.strerror}"
-            return withheld.line(f"sockproxy: {why}")
-        return b""
-
-    return last
 
 
 async def _claim(tags: Tags, ctx: Context, call: Call, query: Query, wish: Wish, approved: Approved) -> Query:

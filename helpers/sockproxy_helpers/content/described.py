@@ -24,12 +24,16 @@ FEWEST = 16  # names: of whom may have fewer, builds have steps, too
 
 
 async def begin(ledger: Writer, daemon: Daemon, claim: Claim, wish: Wish) -> None:
-    """Note what there is before a call sets names, and forget what there is no more.
+    """Note what there is before a call brings images, and forget what there is no more.
 
     Raises:
         Refused: the caller's images are described in more than the role allows.
     """
-    if wish.removing or (claim.had is not None and (claim.others is not None or not wish.shared)):
+    if (
+        wish.removing
+        or claim.ctx.operation == "ImageTag"
+        or (claim.had is not None and (claim.others is not None or not wish.shared))
+    ):
         return
     items = await images.every(daemon, steps=True)
     brought.forget(ledger, items)
