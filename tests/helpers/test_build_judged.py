@@ -10,9 +10,10 @@ import pytest
 from sockproxy_helpers.api.names import full
 from sockproxy_helpers.calls import uploads
 from sockproxy_helpers.calls.approved import Approved
+from sockproxy_helpers.content import platforms
 from sockproxy_helpers.content.builds import Build
 from sockproxy_helpers.content.claims import Claim, Taken, Wish
-from sockproxy_helpers.content.images import NoImage
+from sockproxy_helpers.content.images import Image, NoImage
 from sockproxy_helpers.content.naming import Naming
 from sockproxy_helpers.content.tags import Tags
 from sockproxy_helpers.content.tar import Scan
@@ -83,6 +84,17 @@ def test_images_that_are_not_for_its_user(
     monkeypatch.setattr(uploads.pulls, "current", nothing)
     with pytest.raises(error, match=why):
         judge(keeper, text)
+
+
+def test_each_platform_of_a_base_is_looked_at(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    async def see(ledger: object, daemon: object, uid: int, image: Image) -> None:
+        raise Refused("", f"{image.name} for {uid}")
+
+    keeper.daemon.set("base", OLD)
+    monkeypatch.setattr(platforms, "see", see)
+    for text in "FROM base\n", "FROM scratch\nCOPY --from=base / /\n":
+        with pytest.raises(Refused, match=f"docker.io/library/base:latest for {KIM}"):
+            judge(keeper, text)
 
 
 def test_what_is_pulled_is_not_anothers(

@@ -19,7 +19,7 @@ from sockproxy_helpers.judge.filesystem import changes
 from sockproxy_helpers.judge.rules import clean
 from sockproxy_helpers.upstream import pulls
 from sockproxy_helpers.upstream.objects import OWNER, member, owner_of
-from . import dockerfile, images
+from . import dockerfile, images, platforms
 from .claims import Claim, Taken, Wish
 from .dockerfile import Reference
 from .images import Image, NoImage
@@ -110,7 +110,9 @@ class Build:
     async def _find(self, text: str) -> Image | None:
         daemon = self._tags.connect()
         try:
-            return await images.find(self._tags.ledger, daemon, self._ctx, text)
+            found = await images.find(self._tags.ledger, daemon, self._ctx, text)
+            await platforms.see(self._tags.ledger, daemon, self._ctx.caller.uid, found)
+            return found
         except NoImage:
             if not names.known(text):
                 raise
