@@ -244,7 +244,10 @@ DANGERS = (
 # Settings that are no role's: the value, what follows, what to do.
 SETTINGS = {
     ("audit", "on_full", "continue"): ("a full disk lets things be done unrecorded", "on_full: refuse"),
-    ("auth", "accounts", "none"): ("expired and locked accounts keep their access", "accounts: pam"),
+    ("auth", "accounts", "none"): (
+        "expired and locked accounts keep their access, and who is given an old uid has what is its last owner's",
+        "accounts: pam",
+    ),
 }
 LONG_CACHE = 300  # seconds that somebody who was shut out may go on
 

@@ -95,3 +95,10 @@ def test_an_image_without_the_file_has_no_such_user(daemon: Asked, archive: byte
     assert ids(ImageUsers(), daemon, "plain", "node") == [0, 0]
     assert ids(ImageUsers(), daemon, "plain", "1000") == [1000, 0]
     assert daemon._objects["containers"] == []
+
+
+@pytest.mark.parametrize("end", "\v\f\x1c\x1d\x1e\x85\u2028\r")
+def test_lines_end_as_for_the_daemon(end: str) -> None:
+    """The files are the image's maker's: who is named behind another end of a line is no user there."""
+    assert numbers("node", f"other:x:5:5:{end}node:x:6:6:\nnode:x:7:7::/:\n", "") == [7, 7]
+    assert numbers("a:staff", "", f"b:x:5:{end}staff:x:6:\nstaff:x:7:\n") == [0, 7]

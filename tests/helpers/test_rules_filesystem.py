@@ -341,6 +341,10 @@ def test_changes(change: str) -> None:
         'LABEL "io.sock"proxy.owner=0',
         "LABEL a=b $X",
         "LABEL",
+        *(
+            f"LABEL a=b{end}ENV io.sockproxy.owner=0" for end in "\x1c\x1d\x1e\x0b\x0c\x85\u2028\r"
+        ),  # str.splitlines' ends
+        *(f"LABEL a=b{end}io.sockproxy.owner=0" for end in "\x1c\x1f\x0b\x85\xa0\r"),
     ],
 )
 def test_changes_with_our_labels(change: str) -> None:

@@ -114,6 +114,18 @@ def test_reserved_labels_are_refused(people: People, key: str) -> None:
     assert people.root.state() == before
 
 
+def test_a_line_of_changes_ends_where_it_does_for_the_daemon(people: People) -> None:
+    """Its control characters end lines for Python: what is behind one was no LABEL to us, and a label to the daemon."""
+    change = quote(f"LABEL a=b\x1cENV {OWNER}=0")
+    target = f"/commit?container={people.bob.create('bob')}&repo=forged&changes={change}"
+    assert people.root.ask("POST", target).status == 201
+    assert people.root.get("GET", "/images/forged/json")["Config"]["Labels"][OWNER] == "0"
+    people.root.get("DELETE", "/images/forged")
+    for who in (people.bob, people.admin):
+        answer = who.ask("POST", target)
+        assert answer.status == 400  # by the front; what a hostile one would let through: see `test_rules_filesystem`
+
+
 def test_a_container_is_made_anew_from_what_inspect_shows(people: People) -> None:
     """As watchtower does, and interfaces that have a button for it."""
     bob = people.bob

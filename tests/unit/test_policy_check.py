@@ -202,7 +202,11 @@ def test_a_bound_of_either_kind_is_one() -> None:
     ("section", "warning"),
     [
         ("audit: {on_full: continue}", "audit: {on_full: continue}: a full disk lets things be done unrecorded."),
-        ("auth: {accounts: none}", "auth: {accounts: none}: expired and locked accounts keep their access."),
+        (
+            "auth: {accounts: none}",
+            "auth: {accounts: none}: expired and locked accounts keep their access, and who is given an old uid has "
+            "what is its last owner's.",
+        ),
         ("auth: {cache: 301}", "auth: {cache: 301}: who is shut out may go on for 301 seconds."),
     ],
 )

@@ -23,6 +23,7 @@ LARGEST = 1 << 20  # of an archive with one of the files
 REMEMBERED = 1000
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _ROOT = ("", "0", "root", "0:0", "root:root")
+_SPACE = "\t\n\v\f\r \x85\xa0"  # Go's; what else it takes for such has no entry of a user's at its side
 _PASSWD, _GROUP = "passwd", "group"
 
 
@@ -77,8 +78,8 @@ def numbers(user: str, passwd: str, group: str) -> list[int]:
 
 
 def _entry(word: str, text: str) -> list[str] | None:
-    for line in text.splitlines():
-        fields = line.strip().split(":")
+    for line in text.split("\n"):  # as the daemon ends lines, not as Python does
+        fields = line.strip(_SPACE).split(":")
         if len(fields) > 2 and _NUMBER.fullmatch(fields[2]) and word in (fields[0], fields[2]):
             return fields
     return None

@@ -25,9 +25,12 @@ _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 
 
 def changes(value: list[str], ctx: Context) -> list[str]:
-    """Keep our labels out of Dockerfile instructions, by reading LABEL more strictly than the daemon does."""
+    """Keep our labels out of Dockerfile instructions, by reading LABEL more strictly than the daemon does.
+
+    A line ends where it does for the daemon: what `str.splitlines` takes for an end besides is a letter to it.
+    """
     for change in value:
-        for line in change.splitlines():
+        for line in change.split("\n"):
             _change(line, ctx)
     return value
 
