@@ -11,7 +11,8 @@ from sockproxy_helpers.channel.loop import Loop
 from sockproxy_helpers.content import imageprune
 from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.content.ledger import Entry, Writer
-from sockproxy_helpers.errors import Malformed, Unavailable
+from sockproxy_helpers.errors import Malformed, Refused, Unavailable
+from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.support import OPERATIONS, run
 from tests.helpers.test_deletion import ONE, THREE, TWO, Scripted, image
 from tests.support.judging import DEVELOPER, KIM, context
@@ -26,6 +27,8 @@ class Pruned(Scripted):
     size = 100
 
     async def request(self, method: str, target: str) -> tuple[int, bytes]:
+        if target == "/images/json":
+            return 200, json.dumps(list(self.images.values())).encode()
         if target == "/info":
             return 200, json.dumps({"DriverStatus": self.status}).encode()
         if target == "/v1.41/system/df?type=image":
@@ -106,6 +109,15 @@ def test_containerds_store_is_the_daemons(tmp_path: Path) -> None:
     daemon = Pruned()
     daemon.status = [["driver-type", "io.containerd.snapshotter.v1"]]
     assert begin(daemon, tmp_path) is None
+    every = {"dangling": ["false"]}
+    assert begin(daemon, tmp_path, **every) is None
+    daemon.images[TWO] = {**image(TWO, "theirs:1"), "Labels": {OWNER: str(KIM.uid + 1)}}
+    assert begin(daemon, tmp_path, **every) is None
+    daemon.images[TWO]["Labels"] = {OWNER: str(KIM.uid)}
+    with pytest.raises(Refused, match="theirs:1 is somebody else's name of an image of yours, and would go with it"):
+        begin(daemon, tmp_path, **every)
+    assert begin(daemon, tmp_path) is None
+    assert begin(daemon, tmp_path, sees_all=True, **every) is None
 
 
 @pytest.mark.parametrize("filters", [{"dangling": ["maybe"]}, {"dangling": []}, {"reference": ["x"]}, {"until": ["x"]}])

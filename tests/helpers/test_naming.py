@@ -152,17 +152,6 @@ def test_removals(naming: Naming) -> None:
         change(naming, "removed", MINE)
 
 
-def test_prunes(naming: Naming, monkeypatch: pytest.MonkeyPatch) -> None:
-    for filters in ("{}", '{"dangling":["1"]}', '{"label":["a"],"dangling":["true"]}'):
-        change(naming, "pruned", filters=filters)
-    change(naming, "pruned")
-    every = '{"dangling":["0"]}'
-    with pytest.raises(Refused, match="theirs:2 is somebody else's name of an image of yours, and would go with it"):
-        change(naming, "pruned", filters=every)
-    monkeypatch.setitem(IMAGES[0], "RepoTags", ["mine:1"])
-    change(naming, "pruned", filters=every)
-
-
 class Full:
     """A daemon with as many of Kim's things as there may be."""
 

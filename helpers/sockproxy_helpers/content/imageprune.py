@@ -1,7 +1,7 @@
 """Prune images one by one: the daemon's own prune waits, as its removals do, for containers that hang: see `deletion`.
 
 Containerd's image store is pruned by the daemon: it looks at no container's lock there, and alone knows what it frees.
-What others have named stays theirs, also when they named it a moment ago.
+Here names of others stay, also those of a moment ago; there a prune that would take some is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.filters import Filters
 from sockproxy_helpers.upstream.objects import member, parse
-from . import deletion, images
+from . import deletion, images, removals
 from .deletion import Instead, Pause, Query
 from .images import View
 from .ledger import Ledger
@@ -73,6 +73,7 @@ async def begin(
 
     Raises:
         Malformed: it would not take its filters.
+        Refused: the daemon would take names of others.
     """
     given = json.loads(dict(query).get("filters", "{}"))
     dangling = given.pop("dangling", _DANGLING[0])
@@ -80,8 +81,10 @@ async def begin(
         raise Malformed("invalid filter dangling: expected true or false")
     filters = Filters(given)
     status, info = parse(*await connect().request("GET", "/info"))
-    status_ = member(info, "DriverStatus")
-    if status != 200 or (isinstance(status_, list) and ["driver-type", "io.containerd.snapshotter.v1"] in status_):
+    told = member(info, "DriverStatus")
+    if status != 200 or (isinstance(told, list) and ["driver-type", "io.containerd.snapshotter.v1"] in told):
+        if not ctx.flag("sees_all") and dangling in _ANY:
+            await removals.pruned(ledger, connect(), ctx)
         return None
     view = None if ctx.flag("sees_all") else View(ledger, ctx.caller.uid)
     return Prune(connect, rows, filters, dangling in _ANY, view)

@@ -66,7 +66,7 @@ class Naming:
 
         Args:
             form: tagged (repo and tag) | built (each t) | pulled (fromImage and tag) | pushed | saved |
-                removed | pruned.
+                removed.
         """
         if self._ctx.flag("sees_all"):
             return query
@@ -74,9 +74,6 @@ class Naming:
             variables["name"], self.wish = await removals.removed(
                 self._ledger, self._daemon, self._ctx, variables["name"]
             )
-            return query
-        if form == "pruned":
-            await removals.pruned(self._ledger, self._daemon, self._ctx, query)
             return query
         if form == "saved":
             if "name" in variables:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from sockproxy_helpers.api import names
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.judge.context import Context
@@ -13,8 +11,6 @@ from . import images
 from .claims import Wish
 from .images import View
 from .ledger import Ledger
-
-_DANGLING = (["1"], ["t"], ["T"], ["true"], ["True"], ["TRUE"])  # what is said of a prune of images without names
 
 
 async def removed(ledger: Ledger, daemon: Daemon, ctx: Context, text: str) -> tuple[str, Wish]:
@@ -42,8 +38,8 @@ async def removed(ledger: Ledger, daemon: Daemon, ctx: Context, text: str) -> tu
     return (found.id if going is told else text), wish
 
 
-async def pruned(ledger: Ledger, daemon: Daemon, ctx: Context, query: list[tuple[str, str]]) -> None:
-    """See that the images which a prune may remove have no names of others: the daemon removes all names of each.
+async def pruned(ledger: Ledger, daemon: Daemon, ctx: Context) -> None:
+    """See that the images which the daemon's prune may remove have no names of others: it removes all names of each.
 
     A name that somebody sets on an image of the caller's own making while the prune runs goes with it: that takes the
     same image, loaded or pulled in that moment, and is there again when it is loaded or pulled again. To keep all names
@@ -52,8 +48,6 @@ async def pruned(ledger: Ledger, daemon: Daemon, ctx: Context, query: list[tuple
     Raises:
         Refused: one has.
     """
-    if json.loads(dict(query).get("filters", "{}")).get("dangling", ["1"]) in _DANGLING:
-        return
     view = View(ledger, ctx.caller.uid)
     for item in await images.every(daemon):
         for name in images.full_names(item) if owner_of(item) == ctx.caller.uid else ():
