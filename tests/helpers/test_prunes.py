@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -21,10 +20,11 @@ from tests.helpers.support import Chain, run
 from tests.support.judging import DEVELOPER, context
 
 NOW = 1_700_000_000
+SIZES = {"a": 5, "c": 7}
 LISTED = [
-    {"Id": "a" * 64, "Created": NOW - 7200, "Labels": {"x": "1", "y": ""}, "SizeRw": 5},
+    {"Id": "a" * 64, "Created": NOW - 7200, "Labels": {"x": "1", "y": ""}},
     {"Id": "b" * 64, "Created": NOW - 3600, "Labels": {"x": "2"}},
-    {"Id": "c" * 64, "Created": NOW - 10, "Labels": None, "SizeRw": 7},
+    {"Id": "c" * 64, "Created": NOW - 10, "Labels": None},
 ]
 
 
@@ -34,16 +34,16 @@ class Removing:
     asked: list[str]
     stuck: dict[str, Lock]
     status = 204
-    dead = '{"status":["dead"],"label":[]}'
-    corpses: list[object]
+    running: set[str]
 
     def __init__(self, loop: Loop, path: str) -> None:
         self.loop = loop
 
     async def request(self, method: str, target: str) -> tuple[int, bytes]:
         if method == "GET":
-            assert target == "/containers/json?all=1&size=1&filters=" + quote(self.dead)
-            return 200 if self.corpses else 500, json.dumps(self.corpses or {"message": "no such state"}).encode()
+            running = target[12] in self.running
+            size = {"SizeRw": SIZES.get(target[12])} if target.endswith("/json?size=1") else {}
+            return 200, json.dumps({"State": {"Running": running}, **size}).encode()
         assert (method, target[:12]) == ("DELETE", "/containers/")
         self.asked.append(target[12])
         if target[12] in self.stuck:
@@ -61,7 +61,7 @@ class Removing:
 def daemon(monkeypatch: pytest.MonkeyPatch) -> type[Removing]:
     monkeypatch.setattr(Removing, "asked", [], raising=False)
     monkeypatch.setattr(Removing, "stuck", {}, raising=False)
-    monkeypatch.setattr(Removing, "corpses", [], raising=False)
+    monkeypatch.setattr(Removing, "running", set(), raising=False)
     monkeypatch.setattr(Removing, "status", 204)
     monkeypatch.setattr(prunes, "Daemon", Removing)
     monkeypatch.setattr(prunes, "PATIENCE", 0.01)
@@ -117,15 +117,18 @@ def prune(keeper: Prunes, loop: Loop, listed: object = LISTED, **filters: list[s
 def test_what_goes(filters: dict[str, list[str]], gone: str, daemon: type[Removing]) -> None:
     loop = Loop()
     told, note = prune(Prunes(loop, "", Ledger("/nowhere")), loop, **filters)
-    sizes = sum({"a": 5, "b": 0, "c": 7}[one] for one in gone)
+    sizes = sum(SIZES.get(one, 0) for one in gone)
     assert (told, note) == ({"ContainersDeleted": [one * 64 for one in gone] or None, "SpaceReclaimed": sizes}, "")
     assert daemon.asked == list(gone)
 
 
-def test_the_dead_go_too(daemon: type[Removing], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "corpses", [{"Id": "d" * 64, "Created": NOW}])
+def test_what_runs_stays(daemon: type[Removing], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the list says."""
+    monkeypatch.setattr(daemon, "running", {"b"})
     loop = Loop()
-    assert prune(Prunes(loop, "", Ledger("/nowhere")), loop, [])[0]["ContainersDeleted"] == ["d" * 64]
+    told, _ = prune(Prunes(loop, "", Ledger("/nowhere")), loop)
+    assert told == {"ContainersDeleted": ["a" * 64, "c" * 64], "SpaceReclaimed": 12}
+    assert daemon.asked == ["a", "c"]
 
 
 def test_what_is_asked_instead() -> None:
@@ -134,8 +137,8 @@ def test_what_is_asked_instead() -> None:
     assert one
     assert one.operation.name == "ContainerList"
     asked = dict(one.query)
-    assert json.loads(asked.pop("filters")) == {"status": ["created", "exited"], "label": filters["label"]}
-    assert asked == {"all": "1", "size": "1"}
+    assert json.loads(asked.pop("filters")) == {"label": filters["label"]}
+    assert asked == {"all": "1"}
     assert of("ContainerList", []) is None
 
 
@@ -191,7 +194,7 @@ def test_who_leaves_ends_it(daemon: type[Removing], tmp_path: Path, monkeypatch:
 
     async def docker() -> None:
         peer = await chain.listener.accept()
-        assert (await peer.request()).startswith(b"GET /v1.41/containers/json?all=1&size=1&filters=%7B%22status")
+        assert (await peer.request()).startswith(b"GET /v1.41/containers/json?all=1&filters=%7B%22label")
         body = json.dumps(LISTED).encode()
         await peer.send(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         while not daemon.asked:

@@ -1,9 +1,9 @@
 """Prune containers one by one: the daemon's own prune takes the lock of each that there is, whoever's it is.
 
 A container that hangs in its start (see the README) holds its own lock until dockerd is restarted, and a prune that
-waits for it lets nobody prune containers or networks meanwhile. So what would be pruned is listed, which takes no
-lock, and each is removed by its ID, as `docker rm` does: what runs again by then stays. One that does not come back is
-left to the daemon, which removes it when it can, and is not asked about again.
+waits for it lets nobody prune containers or networks meanwhile. So what may be pruned is listed, which takes no lock,
+and each that does not run is removed by its ID, as `docker rm` does: what runs again by then stays. One that does not
+come back is left to the daemon, and is not asked about again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.filters import Filters
-from sockproxy_helpers.upstream.objects import parse
+from sockproxy_helpers.upstream.objects import member, parse
 
 TOGETHER, PATIENCE = 8, 2.0  # removals at once; seconds for each, of which one takes milliseconds
-_STOPPED, _DEAD = ["created", "exited"], ["dead"]  # the latter is asked for alone: podman has no such state
 
 
 class Prune(Instead):
@@ -31,22 +30,18 @@ class Prune(Instead):
 
     def __init__(self, prunes: Prunes, filters: Filters) -> None:
         self._prunes, self._filters = prunes, filters
-        super().__init__(prunes.rows["ContainerList"], self._query(_STOPPED))
+        listed = json.dumps({"label": filters.labels}, separators=(",", ":"))
+        super().__init__(prunes.rows["ContainerList"], [("all", "1"), ("filters", listed)])
 
-    def _query(self, states: list[str]) -> Query:
-        listed = json.dumps({"status": states, "label": self._filters.labels}, separators=(",", ":"))
-        return [("all", "1"), ("size", "1"), ("filters", listed)]
-
-    async def run(self, listed: bytes, pause: Pause) -> tuple[bytes, str]:
-        """Remove what the daemon listed; the record says what is left."""
-        _, found = parse(200, listed)
-        dead = await self._prunes.listed(self._query(_DEAD))
+    async def run(self, answered: bytes, pause: Pause) -> tuple[bytes, str]:
+        """Remove of what the daemon listed what does not run; the record says what is left."""
+        _, found = parse(200, answered)
         if not isinstance(found, list):
             raise Unavailable("the Docker daemon lists no containers")
-        items = {str(item.get("Id")): item for item in [*found, *dead] if self._filters.match(item)}
-        gone, left = await self._prunes.remove(list(items), pause)
-        sizes = [items[identity].get("SizeRw") or 0 for identity in gone]
-        told = {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes)}
+        ids = [str(item.get("Id")) for item in found if self._filters.match(item)]
+        sizes, left = await self._prunes.remove(ids, pause)
+        gone = [identity for identity in ids if identity in sizes]
+        told = {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes.values())}
         note = f"the daemon does not come back from the removal of {', '.join(map(_short, left))}" if left else ""
         return json.dumps(told, separators=(",", ":")).encode() + b"\n", note
 
@@ -80,17 +75,11 @@ class Prunes:
         """Give a connection for questions of our own."""
         return Daemon(self._loop, self._docker)
 
-    async def listed(self, query: Query) -> list[dict[str, object]]:
-        """List containers; none where the daemon can't."""
-        target = self.rows["ContainerList"].target("", {}, query)
-        status, found = parse(*await self.connect().request("GET", target))
-        return found if status == 200 and isinstance(found, list) else []
-
-    async def remove(self, ids: list[str], pause: Pause) -> tuple[list[str], list[str]]:
-        """Remove containers that don't run; give those that are gone, and those that still may go."""
+    async def remove(self, ids: list[str], pause: Pause) -> tuple[dict[str, int], list[str]]:
+        """Remove containers that don't run; give those that are gone, with their sizes, and those that still may go."""
         queue = [identity for identity in ids if identity not in self._removing]
         patience: dict[str, float] = {}  # until when each is waited for
-        gone: set[str] = set()
+        gone: dict[str, int] = {}
         try:
             while queue or patience:
                 for identity in [one for one, end in patience.items() if end <= time.monotonic()]:
@@ -103,13 +92,20 @@ class Prunes:
                     await pause(max(0.0, min(patience.values()) - time.monotonic()))
         finally:
             patience.clear()
-        return [one for one in ids if one in gone], [one for one in ids if one in self._removing]
+        return dict(gone), [one for one in ids if one in self._removing]
 
-    async def _remove(self, identity: str, gone: set[str], patience: dict[str, float], waiting: Task | None) -> None:
-        daemon = self.connect()
+    async def _remove(
+        self, identity: str, gone: dict[str, int], patience: dict[str, float], waiting: Task | None
+    ) -> None:
+        """Remove a container that does not run: lists still call one running that has ended a moment ago."""
+        daemon, path = self.connect(), f"/containers/{quote(identity)}"
         try:
-            if (await daemon.request("DELETE", f"/containers/{quote(identity)}"))[0] == 204:
-                gone.add(identity)
+            _, found = parse(*await daemon.request("GET", f"{path}/json"))
+            if member(found, "State", "Running") is False:
+                _, found = parse(*await daemon.request("GET", f"{path}/json?size=1"))
+                size = member(found, "SizeRw")
+                if (await daemon.request("DELETE", path))[0] == 204:
+                    gone[identity] = size if isinstance(size, int) else 0
         except Unavailable:
             pass
         finally:
