@@ -37,7 +37,8 @@ def prepare(
 def asked() -> Asked:
     daemon = Asked()
     daemon.image("busybox")
-    daemon.image("database", "/var/lib/data/", "/etc/x", "relative")
+    daemon.image("database", "/var/lib/data/", "/etc/x")
+    daemon.image("odd", "/a", "./relative")
     daemon.volume("mine", KIM, project="p")
     daemon.volume("theirs", LEE)
     daemon.volume("nobodys", None)
@@ -63,6 +64,12 @@ def test_named_volumes_are_made_with_their_owner(asked: Asked) -> None:
         ("first", OWNED),
         ("second", {"a": "b", **OWNED}),
     ]
+
+
+def test_an_images_volume_that_no_mount_can_stand_for(asked: Asked) -> None:
+    with pytest.raises(Refused, match="is no absolute path"):
+        prepare(asked, image="odd")
+    assert prepare(asked, image="odd", rules=ADMIN)["Mounts"]
 
 
 def test_names_are_kept_before_they_are_used(asked: Asked) -> None:

@@ -107,6 +107,12 @@ def bobs_volume(stage: Stage) -> object:
     return mounted(lambda mount: mount.get("Name") == "bobs-data")(stage)
 
 
+def nobodys_volume(stage: Stage) -> object:
+    """Judge by a new volume without a label."""
+    before, now = (state["volumes"] for state in stage.state())
+    return any(not labels for name, labels in now.items() if name not in before)
+
+
 def on_network(name: str) -> Judge:
     return made(lambda container: name in container["NetworkSettings"]["Networks"])
 
@@ -324,6 +330,7 @@ ROWS_VOLUMES = [
     create("another's volume", VOLUMES, bobs_volume, {"Binds": ["bobs-data:/x"]}),
     create("another's volume as a mount", VOLUMES, bobs_volume, {"Mounts": [{"Type": "volume", "Source": "bobs-data", "Target": "/x"}]}),
     create("another's volume in an older version", VOLUMES, bobs_volume, {"Binds": ["bobs-data:/x"]}, engine="20"),
+    ask("a volume that is nobody's, by an image's relative path", VOLUMES, nobodys_volume, Ask("POST", "/commit?container={OWN}&repo=odd&pause=0&changes=VOLUME%20%5B%22odd%22%5D"), Ask("POST", CREATE, {**wish(), "Image": "odd"})),
     create("another's volume in a container without an image", VOLUMES, bobs_volume, {"Binds": ["bobs-data:/x"]}, Image=""),
     ask("the same without the field", VOLUMES, told(FILE), Ask("POST", CREATE, {"Cmd": ["x"], "HostConfig": {"Binds": ["bobs-data:/x"]}}), Ask("GET", "/containers/{MADE}/archive?path=/x")),
     ask("an unused volume of another's removed", VOLUMES, gone("volumes", "UNUSED"), Ask("DELETE", "/volumes/bobs-unused?force=1")),

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 
 from sockproxy_helpers.api.operations import quote
+from sockproxy_helpers.api.strict import show
 from sockproxy_helpers.content.claims import Claim
 from sockproxy_helpers.content.still import Still
 from sockproxy_helpers.content.tags import Tags
@@ -39,14 +40,19 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, kept: Ke
         health: what the container has of its own of the latter.
 
     Raises:
-        Refused: a volume of that name is somebody else's, or they would be too many; or the image's health check is run
-            too often.
+        Refused: a volume of that name is somebody else's, or they would be too many; or the image has a volume that
+            would be nobody's, or a health check that is run too often.
         NotFound: there is no such image. The create must end here: by the time that the daemon looks there may be one,
             and it would mount what was not checked.
     """
     config = await config_of(daemon, image)
     bounds.inherited_health(config.get("Healthcheck"), health, ctx)
     implied = set(config.get("Volumes") or {})  # type: ignore[call-overload]
+    odd = sorted(path for path in implied if not path.startswith("/"))
+    if odd and not ctx.flag(
+        "sees_all"
+    ):  # which no mount can take the place of: the daemon makes it, and it is nobody's
+        raise Refused("", f"the image's volume {show(odd[0])} is no absolute path (allowed: one from /)")
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
     binds, mounts = [str(bind).split(":") for bind in host.get("Binds") or []], host.get("Mounts") or []
@@ -80,7 +86,7 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, kept: Ke
 
 
 def _clean(paths: set[str]) -> set[str]:
-    """Bring paths into one spelling, as the daemon compares them; an image's relative ones can't be mounts."""
+    """Bring paths into one spelling, as the daemon compares them."""
     return {"/" + "/".join(clean(path)) for path in paths if path.startswith("/")}
 
 
