@@ -94,6 +94,8 @@ def test_removals_of_images(hanging: Proxy, users: Users) -> None:
     pruned = "/images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%7D"
     assert {"Deleted": image} in bob.get("POST", pruned)["ImagesDeleted"]
     admin.get("POST", pruned)
+    changes = [str(record["change"]) for record in hanging.records() if "change" in record]
+    assert any("force" in change and "noprune" in change for change in changes), "it is on record"
     found = admin.ask("DELETE", "/images/busybox")
     assert (found.status, "is using its referenced image" in found.message) == (409, True)
 

@@ -87,7 +87,8 @@ class Approval:
                     mode = await self._siblings.network_of_steps(dict(query), client, who.assertion)
                     parent = await self._shares.place(daemon, context, dict(query).get("cgroupparent", ""))
                     query = _put(_put(query, "networkmode", mode), "cgroupparent", parent)
-            statement.sends(query, body)
+            sent = approved.instead.query if approved.instead and context.operation == "ImageDelete" else query
+            statement.sends(sent, body)
         except BaseException:
             self.release(approved)
             raise
