@@ -11,14 +11,13 @@ from sockproxy_helpers.api import names
 from sockproxy_helpers.errors import Refused
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import member
-from sockproxy_helpers.upstream.pulls import items_of
+from sockproxy_helpers.upstream.pulls import INDEXES, items_of
 from . import images, withheld
 from .claims import Claim
 from .images import Image, Item
 from .ledger import Ledger
 
 UNTOLD = "untold"  # in the place of an ID
-_INDEXES = {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
 
 
 async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item, claim: Claim | None, new: bool) -> str:
@@ -44,7 +43,7 @@ async def see(ledger: Ledger, daemon: Daemon, uid: int, image: Image) -> None:
         Refused: one is.
     """
     name = image.name or next(iter(images.full_names(image.item)), "")
-    if name and member(image.whole, "Descriptor", "mediaType") in _INDEXES:
+    if name and member(image.whole, "Descriptor", "mediaType") in INDEXES:
         other = await taken(ledger, daemon, uid, name, image.whole, None, False)
         if other:
             raise Refused("", sentence(name, other))

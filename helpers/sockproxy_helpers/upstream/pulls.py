@@ -12,6 +12,7 @@ from sockproxy_helpers.errors import Malformed, NotFound, Unavailable
 from .daemon import Daemon
 from .objects import member, parse
 
+INDEXES = {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
 HUB = "https://index.docker.io/v1/"  # how clients name docker.io in their X-Registry-Config
 AUTH = "X-Registry-Auth"
 
