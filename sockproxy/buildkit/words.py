@@ -165,6 +165,6 @@ class Words:
         self._request.context.path = ""
         why = (
             "what the builder says of this Dockerfile is not told, as nobody can tell of which images it is "
-            "(allowed: images by their digests, for common platforms, with Docker 24 or later)"
+            "(allowed: common platforms; with a Docker daemon before 24, DOCKER_BUILDKIT=0)"
         )
         return self._request.context.refusal(why)
