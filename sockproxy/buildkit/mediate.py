@@ -8,6 +8,7 @@ over would have BuildKit, not the Docker API, and no other user's connection.
 from __future__ import annotations
 
 import functools
+import math
 import socket
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -169,14 +170,16 @@ class Mediation:
         await self._client.send_head(stream, methods.trailers(fault, self._facts.request_id), end=True)
 
     async def _forward(self, stream: Stream, method: Method, head: Headers, body: bytes, treatment: Treatment) -> None:
-        over = False
+        over, seconds, trailers = False, math.inf, None
         try:
-            while True:
+            while trailers is None:
                 try:
-                    trailers = await self._carry(stream, method, head, body, treatment)
-                    break
+                    with trio.move_on_after(seconds):
+                        trailers = await self._carry(stream, method, head, body, treatment)
+                    if trailers is None:
+                        raise Unavailable("the builder does not say it again")
                 except Again as again:
-                    body = again.body
+                    body, seconds = again.body, again.seconds
             over = True
             await treatment.after(dict(trailers).get("grpc-status", "2"))
             await self._client.send_head(stream, ([] if stream.answered else methods.ANSWER_HEAD) + trailers, end=True)

@@ -10,6 +10,7 @@ frontend runs again, with each image by the digest that was judged, and that is 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 
@@ -24,6 +25,7 @@ from sockproxy.buildkit.schema import Message, Schema
 from sockproxy_helpers.errors import Refused, Unavailable
 
 MOST = 8  # runs of one call's; each knows more images (those of ONBUILD) than the one before
+KEPT = 5.0  # seconds that nobody else sets a name; such a run has all that it needs on this machine
 PATIENCE = 30.0  # seconds for BuildKit to say what it has said already
 STATUS, WARN, PING = (
     "/moby.buildkit.v1.Control/Status",
@@ -41,11 +43,11 @@ _EARLY = re.compile(
 
 
 class Again(Exception):
-    """Have a call made again, with another message, before anything of it is told."""
+    """Have a call made again, with another message, before anything of it is told; in so many seconds."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, seconds: float) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.seconds = body, seconds
 
 
 class Words:
@@ -101,7 +103,7 @@ class Words:
         self._before = await self._loads(ask)
         self._message.FrontendOpt.clear()
         self._message.FrontendOpt.update(loads.pinned(options, self._pins))
-        raise Again(self._message.SerializeToString())
+        raise Again(self._message.SerializeToString(), KEPT if self._kept else math.inf)
 
     async def let_go(self) -> None:
         """Let names be set again that were kept, whatever they mean by now."""

@@ -6,13 +6,14 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import trio
 
 from sockproxy.buildkit import methods
@@ -83,12 +84,16 @@ class Daemon(threading.Thread):
             self.calls.append((path, self._heads[number], self._bodies[number][5:]))
             answers = self._answers.get(path, [b""])
             found = answers(self.calls[-1][2]) if callable(answers) else answers
-            connection.send_headers(number, [(":status", "200"), ("content-type", "application/grpc")])
-            for answer in found if isinstance(found, list) else ():
-                connection.send_data(number, struct.pack(">BI", 0, len(answer)) + answer)
-            failed = [("grpc-status", "2"), ("grpc-message", quote(found))] if isinstance(found, str) else []
-            if found is not None:
-                connection.send_headers(number, failed or [("grpc-status", "0")], end_stream=True)
+            with suppress(h2.exceptions.ProtocolError):  # it has been broken off since
+                self._answer(connection, number, found)
+
+    def _answer(self, connection: h2.connection.H2Connection, number: int, found: list[bytes] | str | None) -> None:
+        connection.send_headers(number, [(":status", "200"), ("content-type", "application/grpc")])
+        for answer in found if isinstance(found, list) else ():
+            connection.send_data(number, struct.pack(">BI", 0, len(answer)) + answer)
+        failed = [("grpc-status", "2"), ("grpc-message", quote(found))] if isinstance(found, str) else []
+        if found is not None:
+            connection.send_headers(number, failed or [("grpc-status", "0")], end_stream=True)
 
 
 class RootHelper(threading.Thread):

@@ -51,7 +51,7 @@ class Builder:
     """
 
     def __init__(
-        self, *runs: tuple[list[dict[str, Any]], str | bytes], replays: bool = True, config: bytes = config()
+        self, *runs: tuple[list[dict[str, Any]], str | bytes | None], replays: bool = True, config: bytes = config()
     ) -> None:
         self.runs, self.solved, self.asked, self.marks = list(runs), list[dict[str, str]](), list[str](), list[Any]()
         self._progress: list[dict[str, Any]] = []
@@ -64,11 +64,11 @@ class Builder:
             ASKED: lambda body: self._config(body, config),
         }
 
-    def _solve(self, body: bytes) -> list[bytes] | str:
+    def _solve(self, body: bytes) -> list[bytes] | str | None:
         found, says = self.runs[len(self.solved)]
         self.solved.append(dict(SCHEMA.parse("gateway.SolveRequest", body).FrontendOpt))
         self._progress += found
-        return says if isinstance(says, str) else [says]
+        return [says] if isinstance(says, bytes) else says
 
     def _config(self, body: bytes, told: bytes) -> list[bytes]:
         asked = SCHEMA.parse("gateway.ResolveImageConfigRequest", body)
@@ -181,6 +181,15 @@ def test_a_name_that_was_kept_is_let_go(refused: str) -> None:
         assert ask(around).status == 7
         asks = [one["ask"] for one in around.helper.asked]
         assert asks.count("kept") == (refused != "keep")
+
+
+def test_nobody_is_kept_from_setting_a_name_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "KEPT", 0.1)
+    builder = Builder(([vertex(NAME)], SAID), ([], None), config=config(""))
+    with mediated(builder.answers, reply=lambda _: {"kept": "k"}) as around:
+        reply = ask(around)
+        assert (reply.status, "does not say it again" in reply.text) == (14, True)
+        assert [one["ask"] for one in around.helper.asked].count("kept") == 1
 
 
 @pytest.mark.parametrize("said", [SAID, answer(BUSYBOX)], ids=["error", "answer"])
