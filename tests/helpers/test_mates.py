@@ -87,6 +87,11 @@ def test_lists() -> None:
     assert lists("ContainerList", SHARING, ITEMS, [("limit", "-1")]) == SEEN
     assert lists("VolumeList", SHARING, {"Volumes": ITEMS, "Warnings": None}) == {"Volumes": SEEN, "Warnings": None}
     assert lists("VolumeList", SHARING, {"Volumes": None}) == {"Volumes": []}
+    ctx = context(SHARING, "ContainerList")
+    ctx.mates = lambda uid: uid == 2
+    pieces = mates.cut_of(ctx, [("limit", "1")])  # of one list, see `pieces`
+    assert pieces
+    assert [len(json.loads(pieces(json.dumps(ITEMS).encode()))) for _ in range(3)] == [1, 0, 0]
     for rules in (DEVELOPER, ADMIN | {"share": "group"}):
         assert lists("ContainerList", rules, ITEMS) is None
     cut = mates.cut_of(context(SHARING, "ContainerList"), [])

@@ -66,7 +66,7 @@ def test_see_and_use(team: Team) -> None:
     )
     assert_done(run(alice, "network", "create", "net"))
     assert_done(
-        run(carol, "run", "-d", "--name", "carols", "--network", "net", "-v", "kept:/d", "busybox", "sleep", "600")
+        run(carol, "run", "-d", "--name", "carols", "--network", "net", "-v", "data:/d", "busybox", "sleep", "600")
     )
     assert_done(run(bob, "run", "-d", "--name", "bobs", "busybox", "sleep", "600"))
     for user in (alice, carol):

@@ -17,10 +17,10 @@ from sockproxy_helpers.stream.relay import Broken, Chunked, Flow
 from sockproxy_helpers.stream.splice import Raw
 from sockproxy_helpers.stream.tunnel import Gone, pump
 from .call import Call
+from .pieces import CUT_LIMIT, Pieces
 from .transfer import Transfer
 
 INLINE = wire.INLINE - 1024  # what is left of a message for the answer
-CUT_LIMIT = 64 << 20  # of an answer that is read as a whole: it tells of everybody; what bounds it: see `described`
 
 
 class Exchange(Transfer):
@@ -106,21 +106,25 @@ class Exchange(Transfer):
 
         It was asked for with HTTP/1.0, so that it has no chunks; to the client it is an answer like any other.
         """
-        received = self._daemon.received
+        received, shorter = self._daemon.received, 0
+        pieces = Pieces(self.cut if self.cut and not self.instead and response.status == 200 else bytes)
         try:
-            while len(received) <= CUT_LIMIT and (response.length is None or len(received) < response.length):
+            while pieces.size(received) <= CUT_LIMIT:
+                if response.length is not None and shorter + len(received) >= response.length:
+                    break
                 await self._receive()
+                shorter += 0 if self.instead else pieces.take(received)
         except Unavailable:
             if response.length is not None:
                 raise
-        if len(received) > CUT_LIMIT:
+        if pieces.size(received) > CUT_LIMIT:
             raise Unavailable("the Docker daemon's answer is too large to be cut to what is yours")
         body = bytes(received)
         self._daemon.close()
         if self.instead and response.status == 200:
             body, self.note = await self.instead.run(body, lambda seconds: self._wait([], {}, seconds))
-        elif self.cut and response.status == 200:
-            body = self.cut(body)
+        else:
+            body = pieces.end(body)
         response.set_length(len(body))
         if len(body) > INLINE:
             return await self._stream(response, body, None)

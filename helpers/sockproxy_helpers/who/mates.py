@@ -47,8 +47,10 @@ def cut_of(ctx: Context, query: list[tuple[str, str]]) -> Callable[[bytes], byte
     if ctx.operation not in LISTS or ctx.flag("sees_all") or not share(ctx):
         return None
     limit = max(0, int(dict(query).get("limit") or 0))
+    shown = 0  # by pieces before this one
 
     def cut(body: bytes) -> bytes:
+        nonlocal shown
         try:
             answer = json.loads(body)
         except ValueError as error:
@@ -56,7 +58,9 @@ def cut_of(ctx: Context, query: list[tuple[str, str]]) -> Callable[[bytes], byte
         if isinstance(answer, dict):  # {"Volumes": […], "Warnings": […]}
             kept: object = {**answer, "Volumes": _seen(answer.get("Volumes"), ctx)}
         else:
-            kept = _seen(answer, ctx)[: limit or None]
+            seen = _seen(answer, ctx)
+            kept = seen[: max(0, limit - shown)] if limit else seen
+            shown += len(seen)
         return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
 
     return cut
