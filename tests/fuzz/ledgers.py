@@ -10,6 +10,7 @@ from sockproxy.auth import tokens as kept_tokens
 from sockproxy.auth import uids as kept_uids
 from sockproxy_helpers.content import ledger as kept_names
 from sockproxy_helpers.content.ledger import Entry, Ledger, Writer
+from sockproxy_helpers.errors import Unavailable
 
 _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 _WORD = "spx_" + "a" * 43
@@ -27,7 +28,7 @@ def names(data: bytes) -> None:
     try:
         first = Ledger(folder)
         first.refresh()
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except Unavailable:
         return  # root's own file, and whole lines in it: somebody else has written them
     writer = Writer(folder)
     try:

@@ -64,7 +64,15 @@ def test_a_file_that_ends_anywhere(
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"\0\0\0x\n", b'{"name": "b"}\n', b"\n", b"7\n", b'{"name": "b", "uid": 1, "id": "x", "shared": []}\n']
+    "damaged",
+    [
+        b"\0\0\0x\n",
+        b'{"name": "b"}\n',
+        b"\n",
+        b"7\n",
+        b'{"name": "b", "uid": 1, "id": "x", "shared": []}\n',
+        b"[" * 100_000 + b"\n",
+    ],
 )
 def test_a_damaged_line_is_told_and_nothing_is_given_away(tmp_path: Path, damaged: bytes) -> None:
     writer, path = Writer(str(tmp_path)), tmp_path / FILE

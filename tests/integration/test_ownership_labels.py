@@ -69,10 +69,13 @@ def test_no_volume_is_left_by_a_create_that_fails(people: People, proxy: Proxy, 
 
 def test_images_are_labelled(people: People) -> None:
     bob = people.bob
-    dockerfile = f"FROM busybox\nLABEL {OWNER}={people.alice.user.uid} a=b\nONBUILD LABEL {OWNER}=0\n"
-    for name, text in (("first", dockerfile), ("second", "FROM first\nRUN true\n"), ("third", "FROM busybox\n")):
+    dockerfile = f"FROM busybox\nLABEL {OWNER}={people.alice.user.uid} a=b\n"
+    trigger, second = f"FROM first\nONBUILD LABEL {OWNER}=0\n", "FROM first\nRUN true\n"
+    for name, text in (("first", dockerfile), ("second", second), ("third", "FROM busybox\n"), ("trigger", trigger)):
         assert b"Successfully built" in bob.build(text, f"t={name}").body
         assert people.root.get("GET", f"/images/{name}/json")["Config"]["Labels"][OWNER] == str(bob.user.uid)
+    answer = bob.build("FROM trigger\n", "t=triggered")  # its steps would be root's before they are bob's
+    assert (answer.status, "are sockproxy's own" in answer.message) == (403, True)
     container = bob.create("bob", Image="first")
     bob.get("POST", f"/commit?container={container}&repo=committed")
     bob.get("POST", f"/commit?container={container}&repo=changed&changes=LABEL%20x=y", {"Labels": {"z": "1"}})

@@ -94,7 +94,7 @@ class Ledger:
         for line in whole.split(b"\n") if whole else ():
             try:
                 self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 at, self._lines = f"{self._path}:{self._lines + 1}", before
                 why = f"{at} is damaged: it says whose a name of an image is (put back what it was, or take it out)"
                 raise Unavailable(why, 503) from error
