@@ -8,7 +8,9 @@ from testcontainers.core.image import DockerImage
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 
-with DockerContainer("busybox").with_command("echo hello from a test") as one:
+# Those whose log is waited for stay: of one that ends between a look at its log and one at its state, testcontainers
+# says that it ended before it said anything, at the bare daemon as well.
+with DockerContainer("busybox").with_command("sh -c 'echo hello from a test; sleep 600'") as one:
     one.waiting_for(LogMessageWaitStrategy("hello from a test"))
     assert b"hello" in one.get_logs()[0]
 
@@ -32,8 +34,9 @@ with Network() as network:
 folder = Path.home() / "tc"
 folder.mkdir(exist_ok=True)
 (folder / "file").write_text("from the home\n")
-(folder / "Dockerfile").write_text("FROM busybox\nCOPY file /file\nCMD cat /file\n")
-mounted = DockerContainer("busybox").with_command("cat /data/file").with_volume_mapping(str(folder), "/data", "ro")
+(folder / "Dockerfile").write_text("FROM busybox\nCOPY file /file\nCMD cat /file && sleep 600\n")
+mounted = DockerContainer("busybox").with_command("sh -c 'cat /data/file; sleep 600'")
+mounted.with_volume_mapping(str(folder), "/data", "ro")
 with mounted.waiting_for(LogMessageWaitStrategy("from the home")):
     pass
 image = DockerImage(path=str(folder), tag="tc-built:latest")
