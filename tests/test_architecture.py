@@ -49,7 +49,7 @@ LOADED |= {"re._casefix", "re._compiler", "re._constants", "re._parser"}
 # Lines of Python that run as root, comments included. Measured in 2026-11 on 3.11: 16,250 of the library,
 # 13,400 of ours; raise it only for code that must run as root.
 LIBRARY_LINES = 17_000
-OUR_LINES = 13_900
+OUR_LINES = 14_200
 
 MEASURE = """
 import importlib, sys

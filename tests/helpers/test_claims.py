@@ -16,7 +16,7 @@ from sockproxy_helpers.api.names import familiar, full
 from sockproxy_helpers.builder.kept import Kept
 from sockproxy_helpers.builder.told import MOST
 from sockproxy_helpers.channel.loop import Loop, Wait
-from sockproxy_helpers.content import described, loads, removals, still, withheld
+from sockproxy_helpers.content import apart, described, loads, removals, still, withheld
 from sockproxy_helpers.content.brought import owner, whose
 from sockproxy_helpers.content.claims import Claim, Taken, Wish
 from sockproxy_helpers.content.images import View
@@ -43,6 +43,7 @@ class Daemon:
         self.images: dict[str, str] = {}
         self.config: dict[str, dict[str, Any]] = {}
         self.removes = True
+        self.blobs: dict[str, bytes] = {}
 
     def set(self, name: str, identity: str | None) -> None:
         """Have a name name an image, or nothing."""
@@ -84,6 +85,19 @@ class Daemon:
         """Be no more."""
 
 
+class Blobs:
+    """What its content service tells."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def read(self, digest: str) -> bytes | None:
+        return self._daemon.blobs.get(digest)
+
+    def close(self) -> None:
+        """Be no more."""
+
+
 class Keeper:
     """The ledger, before that daemon."""
 
@@ -112,7 +126,9 @@ def of(uid: int, **totals: int) -> Context:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    monkeypatch.setattr(apart, "Blobs", Blobs)
+    monkeypatch.setattr(apart, "_known", {})
     return Keeper(tmp_path)
 
 

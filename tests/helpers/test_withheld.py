@@ -24,7 +24,7 @@ from sockproxy_helpers.content.loads import MANIFEST
 from sockproxy_helpers.content.naming import Naming
 from sockproxy_helpers.content.proof import Proof
 from sockproxy_helpers.content.tar import Scan
-from sockproxy_helpers.errors import Refused
+from sockproxy_helpers.errors import Refused, Unavailable
 from sockproxy_helpers.stream.chunks import Chunks
 from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
@@ -356,7 +356,7 @@ class Indexed:
     """A daemon with one index: what it has, by the platform's name; whose images list is the keeper's."""
 
     def __init__(self, keeper: Keeper, **items: dict[str, object]) -> None:  # noqa: F811
-        self._keeper, self._items = keeper, items
+        self._keeper, self._items, self.blobs = keeper, items, keeper.daemon.blobs
 
     async def request(self, method: str, target: str, *more: object) -> tuple[int, bytes]:
         if not target.startswith("/images/docker.io/library/index"):
@@ -392,3 +392,86 @@ def test_each_platform_of_an_index(kims: Keeper, arm: dict[str, object], other: 
             finish(platforms.see(kims.tags.ledger, daemon, LEE, index))  # type: ignore[arg-type]
     else:
         finish(platforms.see(kims.tags.ledger, daemon, LEE, index))  # type: ignore[arg-type]
+
+
+CONFIG, INNER, SEEN, LAYER, NEWER = ("sha256:" + digit * 64 for digit in "abcde")
+
+
+def described(digest: str, kind: str = "application/vnd.oci.image.layer.v1.tar+gzip") -> dict[str, str]:
+    return {"mediaType": kind, "digest": digest}
+
+
+def manifest(*layers: dict[str, str], config: str = NEWER) -> bytes:
+    return json.dumps({"config": described(config, "config"), "layers": layers}).encode()
+
+
+HERS = {
+    OLD: json.dumps({"manifests": [described(INNER, "m"), described("sha256:" + "9" * 64, "m")]}).encode(),
+    INNER: manifest(described(LAYER), described(SEEN, "application/vnd.in-toto+json"), config=CONFIG),
+}
+
+
+@pytest.mark.parametrize(
+    ("blobs", "taken"),
+    [
+        ({NEW: manifest(described(LAYER))}, False),  # which digests are no secret to who can name them: see the README
+        ({NEW: manifest(described(CONFIG))}, True),
+        ({NEW: manifest(described(CONFIG, "foreign"))}, True),
+        ({NEW: manifest(described(INNER))}, True),
+        ({NEW: manifest(described(OLD))}, True),
+        ({NEW: manifest(described(SEEN))}, True),
+        ({NEW: manifest(config=INNER)}, True),
+        ({NEW: b'{"layers": [], "LAYER\\u017f": [{"Digest": "%s"}]}' % CONFIG.encode()}, True),
+        ({NEW: b'{"layers": [{"digest": "%s"}], "layers": []}' % CONFIG.encode()}, True),
+        ({NEW: b'{"\xff": "\\u0073%s"}' % CONFIG[1:].encode()}, True),
+        ({NEW: b'{"manifests": [{"digest": "%s"}]}' % SEEN.encode()}, True),
+        ({NEW: json.dumps({"manifests": [described(NEWER)]}).encode(), NEWER: manifest(described(CONFIG))}, True),
+        ({NEW: json.dumps({"manifests": [described(NEWER)]}).encode()}, False),  # it is not there
+        ({NEW: manifest(), OLD: b"no JSON"}, False),
+        ({}, False),  # the classic store
+    ],
+)
+def test_nothing_that_is_no_layer_is_named_as_one(kims: Keeper, blobs: dict[str, bytes], taken: bool) -> None:
+    kims.daemon.blobs = HERS | blobs
+    kims.daemon.config[NEW] = {"Env": ["A=b"]}
+    claim = kims.claim(LEE, "evil", shared=PULLED)
+    kims.daemon.set("evil", NEW)
+    finish(kims.tags.settle(claim))
+    assert (full("evil") in kims.daemon.images, full("evil") in claim.withheld) == (not taken, taken)
+    told = {"name": f"{full('evil')}@{NEW}", "config": {"id": NEWER}}
+    base = withheld.base(kims.tags.ledger, kims.daemon, of(LEE), told)  # type: ignore[arg-type]
+    if taken:
+        with pytest.raises(Refused, match="is an image of somebody else's"):
+            finish(base)
+    else:
+        finish(base)
+    withheld.pushed(kims.tags.ledger, KIM, names.repository(full("evil")), OLD)
+    claim = kims.claim(LEE, "evil", shared=PULLED)
+    kims.daemon.set("evil", NEW)
+    finish(kims.tags.settle(claim))
+    assert full("evil") in kims.daemon.images  # its owner has given it to that registry
+
+
+@pytest.mark.parametrize("text", [b"{", b"[" * 100_000, b'{"a": ' + b"1" * 5000 + b"}"])
+def test_a_manifest_that_can_not_be_read(kims: Keeper, text: bytes) -> None:
+    kims.daemon.blobs = {**HERS, NEW: text}
+    kims.daemon.config[NEW] = {"Env": ["A=b"]}
+    claim = kims.claim(LEE, "evil", shared=PULLED)
+    kims.daemon.set("evil", NEW)
+    finish(kims.tags.settle(claim))
+    assert kims.entry("evil") == (LEE, None, PULLED)  # it is nobody's yet
+    many = {"manifests": [described(f"sha256:{number:064x}") for number in range(600)]}
+    kims.daemon.blobs = {**HERS, NEW: json.dumps(many).encode()}
+    with pytest.raises(Unavailable, match="can't be told"):
+        finish(withheld.base(kims.tags.ledger, kims.daemon, of(LEE), {"name": f"{full('evil')}@{NEW}"}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("brought", "taken"), [({CONFIG}, False), (set(), True)])
+def test_what_an_archive_has_itself(kims: Keeper, brought: set[str], taken: bool) -> None:
+    kims.daemon.blobs = HERS | {NEW: manifest(described(CONFIG))}
+    kims.daemon.config[NEW] = {"Env": ["A=b"]}
+    claim = kims.claim(LEE, "evil", shared=LOADED)
+    claim.brought = brought
+    kims.daemon.set("evil", NEW)
+    finish(kims.tags.settle(claim))
+    assert (full("evil") in claim.withheld) == taken

@@ -213,7 +213,9 @@ def test_no_build_is_from_anothers_config(scene: Scene, store: Engine, proxy_of:
     log = build(proxy_of, users.alice, "-t", "alices:2", hers).stderr
     (config,) = set(re.findall("(?:exporting config|writing image) (sha256:[0-9a-f]{64})", log))
     layers = scene.people.root.get("GET", "/images/alices:2/json")["RootFS"]["Layers"]
-    manifest = registry.offer("stolen", config, [(f"sha256:{number:064x}", 300) for number in range(len(layers))])
+    hidden = [(f"sha256:{number:064x}", 300) for number in range(len(layers))]
+    manifest = registry.offer("stolen", config, hidden)
+    registry.offer("again", config, hidden)
     registry.wrap("wrapped", manifest, len(registry.text(manifest)))
     layout = users.bob.home / "layout"
     described = {"mediaType": MANIFEST, "digest": manifest, "size": len(registry.text(manifest))}
@@ -247,7 +249,7 @@ def test_no_build_is_from_anothers_config(scene: Scene, store: Engine, proxy_of:
     sockets = {users.root: store.socket, users.bob: proxy_of.listen}
     given_as_a_dockerfile(scene, sockets, f"{stolen}@{manifest}")
     if len(scene.tags) == 1:  # the classic store has names without a digest
-        removed_before_it_is_taken(scene, sockets, stolen)
+        removed_before_it_is_taken(scene, sockets)
         context = [str(lay_out(users.bob, "again", {"Dockerfile": "FROM here:own\nRUN date >>/dates\n"}))]
         assert scene.people.bob.ask("POST", "/images/busybox/tag?repo=here&tag=own").status == 201
         for _ in range(2):  # from what it is to be itself
@@ -279,20 +281,52 @@ def given_as_a_dockerfile(scene: Scene, sockets: dict[User, Path], stolen: str) 
             assert why in reply.text, reply.text
 
 
-def removed_before_it_is_taken(scene: Scene, sockets: dict[User, Path], stolen: str) -> None:
-    """What a name means is looked at; it is removed before the build takes it, and its registry is asked."""
-    base = llb.source(f"docker-image://{stolen}")
-    repository, _, tag = stolen.rpartition(":")
-    for (who, path), got in zip(sockets.items(), (b"a1ices-f1le\n", b""), strict=True):
+def removed_before_it_is_taken(scene: Scene, sockets: dict[User, Path]) -> None:
+    """What a name means is looked at; it is removed before the build takes it, and its registry is asked.
+
+    By another name each: what a build at the daemon itself has taken is another's, as long as that build is there.
+    """
+    for (who, path), tag, got in zip(sockets.items(), ("stolen", "again"), (b"a1ices-f1le\n", b""), strict=True):
+        base = llb.source(f"docker-image://{scene.name(tag)}")
         person = scene.people.root if who.uid == 0 else scene.people.bob
-        assert person.ask("POST", f"/images/busybox/tag?repo={repository}&tag={tag}").status == 201
+        assert person.ask("POST", f"/images/busybox/tag?repo={scene.repository}&tag={tag}").status == 201
         with by_hand(path, who, "removed") as call:
             wanted = llb.definition(base, llb.step(base, "true"))
             (solved,) = call("Solve", Definition=wanted, allowResultReturn=True, allowResultArrayRef=True).messages
             ref = SCHEMA.parse("gateway.SolveResponse", solved).result.ref.id
-            assert person.ask("DELETE", f"/images/{stolen}").status == 200
+            assert person.ask("DELETE", f"/images/{scene.name(tag)}").status == 200
             file, shell = (call("ReadFile", Ref=ref, FilePath=name) for name in ("/file", "/bin/sh"))
             assert (b"".join(file.messages)[2:], shell.status) == (got, 0), (who.name, file.text)
+
+
+@pytest.mark.parametrize("store", ["containerd"], indirect=True)
+def test_nothing_of_anothers_is_a_layer(scene: Scene, store: Engine, proxy_of: Proxy, users: Users) -> None:
+    """Her config, which the log of her build tells: a build hands it out, and a save what is of some other kind."""
+    registry, hers = scene.registry, scene.manifest()["config"]
+    taken, diff = [(str(hers["digest"]), int(hers["size"]))], "sha256:" + "1" * 64
+    for tag, kind, layers in (
+        ("layer", "application/vnd.oci.image.layer.v1.tar", [diff]),
+        ("file", "application/vnd.test+json", []),
+    ):
+        rootfs = {"type": "layers", "diff_ids": layers}
+        config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": rootfs})
+        registry.offer(tag, digest(config), taken, config, kind)
+    context = str(lay_out(users.bob, "layers", {"Dockerfile": f"FROM {scene.name('layer')}\n"}))
+    for who, person, env in (
+        (users.root, scene.people.root, {"DOCKER_HOST": f"unix://{store.socket}"}),
+        (users.bob, scene.people.bob, {}),
+    ):
+        packed = users.bob.home / f"layers{who.uid}.tar"
+        arguments = ["--provenance=false", "--output", f"type=oci,dest={packed}", context]
+        built = build(proxy_of, who, *arguments, env=proxy_of.environment(who) | env).stderr
+        pulled = scene.pull(person, "file").body.decode()
+        saved = person.ask("GET", f"/images/{scene.name('file')}/get").body
+        has = [b"a1ices-s3cret" in text for text in (packed.read_bytes() if packed.exists() else b"", saved)]
+        free = who is users.root
+        assert (has, WHOSE in pulled, WHOSE in built) == ([free, free], not free, not free), (built, pulled)
+        if free:
+            person.get("DELETE", f"/images/{scene.name('file')}")
+    assert scene.named() == set()
 
 
 @pytest.mark.parametrize("store", ["containerd"], indirect=True)

@@ -55,7 +55,9 @@ class ClaimingRegistry:
         self._claims["manifests"][reference] = {"digest": of, "type": kind, "size": size}
         self._write()
 
-    def offer(self, reference: str, config: str, layers: list[tuple[str, int]], config_text: str = "") -> str:
+    def offer(
+        self, reference: str, config: str, layers: list[tuple[str, int]], config_text: str = "", kind: str = LAYER
+    ) -> str:
         """Hand out a manifest that names a config and layers of these digests; give its own digest."""
         if config_text:
             self._claims["blobs"][config] = config_text
@@ -64,7 +66,7 @@ class ClaimingRegistry:
                 "schemaVersion": 2,
                 "mediaType": MANIFEST,
                 "config": {"mediaType": CONFIG, "size": len(config_text) or 500, "digest": config},
-                "layers": [{"mediaType": LAYER, "size": size, "digest": layer} for layer, size in layers],
+                "layers": [{"mediaType": kind, "size": size, "digest": layer} for layer, size in layers],
             }
         )
         told = {"digest": digest(text), "type": MANIFEST, "size": len(text), "text": text}

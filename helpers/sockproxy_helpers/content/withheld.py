@@ -17,7 +17,7 @@ from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.objects import member, owner_of
 from sockproxy_helpers.upstream.pulls import items_of
-from . import brought, images
+from . import apart, brought, images
 from .claims import Claim
 from .images import ROOT, Item, View
 from .ledger import PUSHED, Entry, Ledger, Writer
@@ -72,11 +72,19 @@ async def taken(ledger: Ledger, daemon: Daemon, uid: int, name: str, item: Item,
         now.pop(identity, None)  # it has come from the registry, with another's label in it
     among = {**before, **now}
     if brought_ is not None:
-        return await _not_brought(daemon, item, among, brought_)
+        other = await _not_brought(daemon, item, among, brought_)
+        return other or await _apart(ledger, daemon, name, identity, among, brought_)
     for other in await _alike(daemon, item, among):
         if not ledger.find(_push(names.repository(name), other), other):
             return other
-    return ""
+    return await _apart(ledger, daemon, name, identity, among, set())
+
+
+async def _apart(ledger: Ledger, daemon: Daemon, name: str, root: str, among: Others, has: set[str]) -> str:
+    """Find whose image a manifest takes something from that is no layer."""
+    repository = names.repository(names.known(name))
+    others_ = [other for other in among if not ledger.find(_push(repository, other), other)]
+    return await apart.find(daemon, root, others_, has) if others_ else ""
 
 
 async def _not_brought(daemon: Daemon, item: Item, among: Others, has: set[str]) -> str:
@@ -102,8 +110,8 @@ async def base(ledger: Ledger, daemon: Daemon, ctx: Context, told: dict[str, obj
     """
     name, config = str(told.get("name")).partition("@")[0], told.get("config")
     config = config if isinstance(config, dict) else {}
-    repository = names.repository(names.known(name))
-    for identity, other in (await _others(ledger, daemon, ctx.caller.uid)).items():
+    repository, among = names.repository(names.known(name)), await _others(ledger, daemon, ctx.caller.uid)
+    for identity, other in among.items():
         same = identity == config.get("id")
         if not same and str(owner_of(other) or "") == config.get("owner"):
             wanted = config.get("layers"), _time(config.get("created"))
@@ -111,6 +119,9 @@ async def base(ledger: Ledger, daemon: Daemon, ctx: Context, told: dict[str, obj
             same = any((_layers(whole), _time(whole.get("Created"))) == wanted for whole in wholes)
         if same and not ledger.find(_push(repository, identity), identity):
             raise Refused("", sentence(names.known(name) or name))
+    root = str(told.get("name")).partition("@")[2]
+    if root and await _apart(ledger, daemon, name, root, among, set()):
+        raise Refused("", sentence(names.known(name) or name))
 
 
 def _time(told: object) -> str:

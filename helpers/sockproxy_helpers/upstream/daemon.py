@@ -66,13 +66,14 @@ class Daemon:
         sock.close()
         raise Unavailable("the Docker daemon does not answer: is it running?")
 
-    async def send(self, data: bytes) -> None:
-        """Send all of a head, or of a small body.
+    async def send(self, data: bytes, *, on: bool = False) -> None:
+        """Send all of a head, or of a small body; `on`: more on a connection that may be saying something.
 
         Raises:
             Unavailable: the daemon is gone.
         """
-        sock, view = await self.open(), memoryview(data)
+        sock, view = self.sock if on else await self.open(), memoryview(data)
+        assert sock is not None
         while view:
             try:
                 view = view[sock.send(view) :]
@@ -162,6 +163,18 @@ class Daemon:
         except OSError:
             pass
         raise Unavailable("the Docker daemon closed the connection")
+
+    async def receive(self) -> None:
+        """Wait for more on a connection that is open.
+
+        Raises:
+            Unavailable: nothing more will come.
+        """
+        assert self.sock is not None
+        data = await self._receive(self.sock)
+        if not data:
+            raise Unavailable("the Docker daemon closed the connection")
+        self.received += data
 
     async def _receive(self, sock: socket.socket) -> bytes:
         while True:
