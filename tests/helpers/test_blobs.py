@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ from sockproxy_helpers.upstream import blobs
 from sockproxy_helpers.upstream.blobs import Blobs
 from sockproxy_helpers.upstream.daemon import Daemon
 from tests.buildkit import mediated
+from tests.helpers.asked import finish
 from tests.helpers.support import run
 from tests.support.grpc import SCHEMA, message
 
@@ -133,3 +135,25 @@ def test_what_is_no_answer(tmp_path: Path, answer: bytes) -> None:
 
     with service(tmp_path, UPGRADED, serve) as (loop, reader), pytest.raises(Unavailable):
         run(loop, ask())
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "expected"),
+    [
+        (200, {"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, True),
+        (200, {"DriverStatus": [["Backing Filesystem", "extfs"]]}, False),
+        (200, {}, False),  # podman
+        (500, {"message": "no"}, True),
+    ],
+)
+def test_which_store_there_is(monkeypatch: pytest.MonkeyPatch, status: int, told: object, expected: bool) -> None:
+    asked: list[str] = []
+
+    class Told:
+        async def request(self, method: str, target: str) -> tuple[int, bytes]:
+            asked.append(target)
+            return status, json.dumps(told).encode()
+
+    monkeypatch.setattr(blobs, "_asked", [])
+    assert [finish(blobs.used(Told())) for _ in "ab"] == [expected] * 2  # type: ignore[arg-type]
+    assert asked == ["/info"]  # it is remembered for a while

@@ -26,7 +26,7 @@ from sockproxy_helpers.content.tar import Scan
 from sockproxy_helpers.errors import Malformed, NotFound, Refused, Unavailable
 from sockproxy_helpers.judge.context import Context
 from sockproxy_helpers.system.caller import Caller
-from sockproxy_helpers.upstream import pulls
+from sockproxy_helpers.upstream import blobs, pulls
 from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.asked import KIM, LEE, finish
 from tests.helpers.support import run
@@ -129,6 +129,7 @@ def of(uid: int, **totals: int) -> Context:
 def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
     monkeypatch.setattr(apart, "Blobs", Blobs)
     monkeypatch.setattr(apart, "_known", {})
+    monkeypatch.setattr(blobs, "_asked", [])
     return Keeper(tmp_path)
 
 

@@ -12,12 +12,18 @@ from sockproxy_helpers.content import imageprune
 from sockproxy_helpers.content.deletion import Instead
 from sockproxy_helpers.content.ledger import Entry, Writer
 from sockproxy_helpers.errors import Malformed, Refused, Unavailable
+from sockproxy_helpers.upstream import blobs
 from sockproxy_helpers.upstream.objects import OWNER
 from tests.helpers.support import OPERATIONS, run
 from tests.helpers.test_deletion import ONE, THREE, TWO, Scripted, image
 from tests.support.judging import DEVELOPER, KIM, context
 
 FULL = "docker.io/library/"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "_asked", [])
 
 
 class Pruned(Scripted):

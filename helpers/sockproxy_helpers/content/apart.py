@@ -11,7 +11,7 @@ import json
 import re
 
 from sockproxy_helpers.errors import Unavailable
-from sockproxy_helpers.upstream.blobs import Blobs
+from sockproxy_helpers.upstream.blobs import Blobs, used
 from sockproxy_helpers.upstream.daemon import Daemon
 
 MOST = 500  # manifests of one index
@@ -110,6 +110,8 @@ async def find(daemon: Daemon, root: str, others: list[str], has: set[str]) -> s
     Raises:
         Unavailable: the daemon does not tell.
     """
+    if not await used(daemon):
+        return ""
     reader = Reader(daemon)
     try:
         named = {digest for one in await reader.read(root) for digest in one.named} - has - {_EMPTY}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sockproxy_helpers.api.operations import Operation
 from sockproxy_helpers.errors import Malformed, Unavailable
 from sockproxy_helpers.judge.context import Context
+from sockproxy_helpers.upstream import blobs
 from sockproxy_helpers.upstream.daemon import Daemon
 from sockproxy_helpers.upstream.filters import Filters
 from sockproxy_helpers.upstream.objects import member, parse
@@ -80,9 +81,7 @@ async def begin(
     if dangling not in (*_ANY, *_DANGLING):
         raise Malformed("invalid filter dangling: expected true or false")
     filters = Filters(given)
-    status, info = parse(*await connect().request("GET", "/info"))
-    told = member(info, "DriverStatus")
-    if status != 200 or (isinstance(told, list) and ["driver-type", "io.containerd.snapshotter.v1"] in told):
+    if await blobs.used(connect()):
         if not ctx.flag("sees_all") and dangling in _ANY:
             await removals.pruned(ledger, connect(), ctx)
         return None

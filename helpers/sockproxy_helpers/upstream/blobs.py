@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 
 from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.stream.http import request_head
 from .daemon import Daemon
+from .objects import member, parse
 
+_REMEMBERED = 30.0  # seconds; only a restart of the daemon changes it
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
 MOST = 4 << 20  # bytes of a manifest, as containerd itself takes them
 _PATH = "/containerd.services.content.v1.Content/Read"
 _UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "h2c"), ("Content-Length", "0")]
@@ -21,6 +25,19 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 
 _END, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
 _FRAME = 16384  # the largest that may come, as nothing else is agreed on
 _WINDOW = 1 << 30
+
+
+_asked: list[tuple[float, bool]] = []  # when, and the answer
+
+
+async def used(daemon: Daemon) -> bool:
+    """Tell whether images are in containerd's store, as far as is known."""
+    if not _asked or time.monotonic() - _asked[0][0] > _REMEMBERED:
+        status, info = parse(*await daemon.request("GET", "/info"))
+        told = member(info, "DriverStatus")
+        found = status != 200 or (isinstance(told, list) and ["driver-type", _SNAPSHOTTER] in told)
+        _asked[:] = [(time.monotonic(), found)]
+    return _asked[0][1]
 
 
 class Blobs:
