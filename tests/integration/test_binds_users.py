@@ -15,7 +15,7 @@ from tests.support.proxy import Proxy
 from tests.support.users import User, Users
 
 pytestmark = [pytest.mark.daemon, pytest.mark.root]
-ADD_NODE = "echo node:x:1000:1001::/:/bin/sh >>/etc/passwd; echo staff:x:50: >>/etc/group"
+ADD_NODE = "echo node:x:4321:4322::/:/bin/sh >>/etc/passwd; echo staff:x:50: >>/etc/group"
 MAKE = "touch /h/x; stat -c %u:%g /h /h/x"
 
 
@@ -52,10 +52,10 @@ def owner(path: Path) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ([], "1000:1001"),
-        (["--user", "node"], "1000:1001"),
-        (["--user", "1000"], "1000:1001"),
-        (["--user", "node:staff"], "1000:50"),
+        ([], "4321:4322"),
+        (["--user", "node"], "4321:4322"),
+        (["--user", "4321"], "4321:4322"),
+        (["--user", "node:staff"], "4321:50"),
         (["--user", "33"], "33:0"),
         (["--user", "root"], "0:0"),
     ],
