@@ -30,8 +30,7 @@ from sockproxy_helpers.errors import Unavailable
 from sockproxy_helpers.judge import registries
 from sockproxy_helpers.upstream.objects import OWNER
 
-_BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
-PATH = _BRIDGE + "ResolveImageConfig"
+BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 _QUESTION, _ANSWER = "gateway.ResolveImageConfigRequest", "gateway.ResolveImageConfigResponse"
 _RESOLVERS = {"docker-image": 0, "oci-layout": 1}  # BuildKit's frontend/gateway: ResolverType
 _SOLVE, _FILE = "gateway.SolveRequest", "gateway.StatFileRequest"
@@ -131,9 +130,9 @@ async def _have(schema: Schema, data: bytes, metadata: Any, ask: Ask) -> None:
     if name in metadata:  # whether it is asked for anew is part of what it is
         solve.Definition.metadata[name].CopyFrom(metadata[name])
     solve.allowResultReturn = solve.allowResultArrayRef = True
-    solved = await ask(_BRIDGE + "Solve", solve.SerializeToString(), "gateway.SolveResponse")
+    solved = await ask(BRIDGE + "Solve", solve.SerializeToString(), "gateway.SolveResponse")
     file.Ref, file.Path = solved.result.ref.id, "/"
-    await ask(_BRIDGE + "StatFile", file.SerializeToString(), "gateway.StatFileResponse")
+    await ask(BRIDGE + "StatFile", file.SerializeToString(), "gateway.StatFileResponse")
 
 
 async def _judge(schema: Schema, helper: Helper, request: Request, operation: Message, ask: Ask) -> None:
@@ -164,7 +163,7 @@ async def look(schema: Schema, helper: Helper, asked: Message, ask: Ask) -> str:
         Refused: somebody else's alone.
         Unavailable: the builder does not tell.
     """
-    found = await ask(PATH, asked.SerializeToString(), _ANSWER)
+    found = await ask(BRIDGE + "ResolveImageConfig", asked.SerializeToString(), _ANSWER)
     await helper.ask({"ask": "base", "name": asked.Ref, "config": _told(found.Config)})
     return str(found.Digest)
 

@@ -27,11 +27,7 @@ from sockproxy_helpers.errors import Refused, Unavailable
 MOST = 8  # runs of one call's; each knows more images (those of ONBUILD) than the one before
 KEPT = 5.0  # seconds that nobody else sets a name; such a run has all that it needs on this machine
 PATIENCE = 30.0  # seconds for BuildKit to say what it has said already
-STATUS, WARN, PING = (
-    "/moby.buildkit.v1.Control/Status",
-    "/moby.buildkit.v1.frontend.LLBBridge/Warn",
-    "/moby.buildkit.v1.frontend.LLBBridge/Ping",
-)
+STATUS, WARN, PING = "/moby.buildkit.v1.Control/Status", f"{bases.BRIDGE}Warn", f"{bases.BRIDGE}Ping"
 _REPLAYS = "source.policy"  # BuildKit 0.11 brought both: that, and that who asks late is told all from the beginning
 # What older ones say before an image is looked up, or as it can't be: nothing is expanded until all have been.
 _EARLY = re.compile(

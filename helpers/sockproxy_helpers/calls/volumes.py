@@ -25,8 +25,6 @@ from sockproxy_helpers.upstream.objects import OWNER, Object, owner_of, parse
 from .approved import Approved
 
 Part = dict[str, object]
-
-
 Kept = tuple[Still, Claim]
 
 
@@ -49,9 +47,7 @@ async def prepare(daemon: Daemon, ctx: Context, part: Part, image: str, kept: Ke
     bounds.inherited_health(config.get("Healthcheck"), health, ctx)
     implied = set(config.get("Volumes") or {})  # type: ignore[call-overload]
     odd = sorted(path for path in implied if not path.startswith("/"))
-    if odd and not ctx.flag(
-        "sees_all"
-    ):  # which no mount can take the place of: the daemon makes it, and it is nobody's
+    if odd and not ctx.flag("sees_all"):  # no mount can take its place: the daemon makes it, and it is nobody's
         raise Refused("", f"the image's volume {show(odd[0])} is no absolute path (allowed: one from /)")
     host = part.setdefault("HostConfig", {})
     assert isinstance(host, dict)
